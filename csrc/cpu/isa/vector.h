@@ -1,0 +1,152 @@
+// One vector type over the compiler's vectors: Vec<float> and Vec<double> of TINYGRAD_NM_VECTOR_BYTES.
+//
+// Arithmetic is elementwise and never contracted (-ffp-contract=off): fma() is the only fused operation, on
+// processors that have one; elsewhere it rounds twice. Everything is in an anonymous namespace: see body.h.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+namespace tinygrad_nm {
+namespace {
+
+#define TINYGRAD_NM_INLINE inline __attribute__((always_inline))
+
+template <class T>
+struct Native;
+template <>
+struct Native<float> {
+    typedef float Float __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
+    typedef int32_t Int __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
+    using Integer = int32_t;
+};
+template <>
+struct Native<double> {
+    typedef double Float __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
+    typedef int64_t Int __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
+    using Integer = int64_t;
+};
+
+// Int: vector of as many integers of the same size; as a mask, all bits of a lane are set or clear.
+template <class T>
+using Int = typename Native<T>::Int;
+
+template <class T>
+struct Vec {
+    using Float = typename Native<T>::Float;
+    using Mask = Int<T>;
+    static constexpr int lanes = TINYGRAD_NM_VECTOR_BYTES / int(sizeof(T));
+
+    Float v;
+
+    static TINYGRAD_NM_INLINE Vec broadcast(T x) { return {x - Float{}}; }  // x - 0 keeps -0 and NaN
+    static TINYGRAD_NM_INLINE Vec zero() { return {Float{}}; }
+    // Any alignment of at least one byte.
+    static TINYGRAD_NM_INLINE Vec load(const T* p) {
+        Vec r;
+        memcpy(&r.v, p, sizeof(r.v));
+        return r;
+    }
+    TINYGRAD_NM_INLINE void store(T* p) const { memcpy(p, &v, sizeof(v)); }
+    // The first n lanes, 0 <= n <= lanes; the others become 0 and their memory is not touched.
+    static TINYGRAD_NM_INLINE Vec load(const T* p, int n) {
+        Vec r = zero();
+        memcpy(&r.v, p, size_t(n) * sizeof(T));
+        return r;
+    }
+    TINYGRAD_NM_INLINE void store(T* p, int n) const { memcpy(p, &v, size_t(n) * sizeof(T)); }
+
+    friend TINYGRAD_NM_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
+    friend TINYGRAD_NM_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
+    friend TINYGRAD_NM_INLINE Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
+    friend TINYGRAD_NM_INLINE Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
+    friend TINYGRAD_NM_INLINE Vec operator-(Vec a) { return {-a.v}; }
+    friend TINYGRAD_NM_INLINE Mask operator<(Vec a, Vec b) { return a.v < b.v; }
+    friend TINYGRAD_NM_INLINE Mask operator<=(Vec a, Vec b) { return a.v <= b.v; }
+    friend TINYGRAD_NM_INLINE Mask operator>(Vec a, Vec b) { return a.v > b.v; }
+    friend TINYGRAD_NM_INLINE Mask operator>=(Vec a, Vec b) { return a.v >= b.v; }
+    friend TINYGRAD_NM_INLINE Mask operator==(Vec a, Vec b) { return a.v == b.v; }
+    friend TINYGRAD_NM_INLINE Mask operator!=(Vec a, Vec b) { return a.v != b.v; }
+};
+
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> select(Int<T> mask, Vec<T> a, Vec<T> b) {  // mask ? a : b, lane by lane
+    return {mask ? a.v : b.v};
+}
+template <class T>
+TINYGRAD_NM_INLINE Int<T> is_nan(Vec<T> a) {
+    return a.v != a.v;
+}
+// NaN if either is; of two equal ones (0 and -0) the second.
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
+    return select<T>((a > b) | is_nan(a), a, b);
+}
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
+    return select<T>((a < b) | is_nan(a), a, b);
+}
+
+// The bits of the lanes as integers and back; conversion of values (to_int truncates, in range only).
+template <class T>
+TINYGRAD_NM_INLINE Int<T> bits(Vec<T> a) {
+    return (Int<T>)a.v;
+}
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> from_bits(Int<T> i) {
+    return {(typename Vec<T>::Float)i};
+}
+template <class T>
+TINYGRAD_NM_INLINE Int<T> to_int(Vec<T> a) {
+    return __builtin_convertvector(a.v, Int<T>);
+}
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> to_float(Int<T> i) {
+    return {__builtin_convertvector(i, typename Vec<T>::Float)};
+}
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> abs(Vec<T> a) {
+    constexpr int sign = int(sizeof(T)) * 8 - 1;
+    return from_bits<T>(bits(a) & ~(Int<T>{} + (typename Native<T>::Integer(1) << (sign - 1) << 1)));
+}
+
+// a * b + c, rounded once where the instruction set has it.
+TINYGRAD_NM_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+#if TINYGRAD_NM_VECTOR_BYTES == 64 && defined(__AVX512F__)
+    return {(Vec<float>::Float)_mm512_fmadd_ps((__m512)a.v, (__m512)b.v, (__m512)c.v)};
+#elif TINYGRAD_NM_VECTOR_BYTES == 32 && defined(__FMA__)
+    return {(Vec<float>::Float)_mm256_fmadd_ps((__m256)a.v, (__m256)b.v, (__m256)c.v)};
+#elif TINYGRAD_NM_VECTOR_BYTES == 16 && defined(__aarch64__)
+    return {(Vec<float>::Float)vfmaq_f32((float32x4_t)c.v, (float32x4_t)a.v, (float32x4_t)b.v)};
+#else
+    return a * b + c;
+#endif
+}
+TINYGRAD_NM_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+#if TINYGRAD_NM_VECTOR_BYTES == 64 && defined(__AVX512F__)
+    return {(Vec<double>::Float)_mm512_fmadd_pd((__m512d)a.v, (__m512d)b.v, (__m512d)c.v)};
+#elif TINYGRAD_NM_VECTOR_BYTES == 32 && defined(__FMA__)
+    return {(Vec<double>::Float)_mm256_fmadd_pd((__m256d)a.v, (__m256d)b.v, (__m256d)c.v)};
+#elif TINYGRAD_NM_VECTOR_BYTES == 16 && defined(__aarch64__)
+    return {(Vec<double>::Float)vfmaq_f64((float64x2_t)c.v, (float64x2_t)a.v, (float64x2_t)b.v)};
+#else
+    return a * b + c;
+#endif
+}
+
+// The sum of the lanes, in an order that depends on nothing but their number: halves are added pairwise.
+template <class T>
+TINYGRAD_NM_INLINE T sum(Vec<T> a) {
+    T lane[Vec<T>::lanes];
+    a.store(lane);
+    for (int width = Vec<T>::lanes / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
+    return lane[0];
+}
+
+}  // namespace
+}  // namespace tinygrad_nm

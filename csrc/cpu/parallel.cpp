@@ -1,0 +1,127 @@
+#include "cpu/parallel.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <stdexcept>
+#include <string>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#if defined(__SANITIZE_THREAD__)
+extern "C" void __tsan_acquire(void*);
+extern "C" void __tsan_release(void*);
+#define TSAN_ACQUIRE(p) __tsan_acquire(p)
+#define TSAN_RELEASE(p) __tsan_release(p)
+#else
+#define TSAN_ACQUIRE(p)
+#define TSAN_RELEASE(p)
+#endif
+
+namespace tinygrad_nm {
+namespace {
+
+// Below this many operations or bytes, waking threads costs more than they save.
+constexpr double serial_work = 65536;
+
+std::atomic<int> thread_limit{0};        // 0: not yet asked for
+std::atomic<bool> forked_child{false};   // OpenMP's threads do not survive fork(): using them would hang
+thread_local bool inside_task = false;   // parallel_for within a task runs serially
+thread_local int threads_of_last_run = 1;
+
+[[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, [] { forked_child = true; });
+
+struct Job {
+    int64_t tasks;
+    void (*task)(void*, int64_t);
+    void* context;
+    std::atomic<int64_t> next;
+    std::atomic<int> threads{0};
+    std::atomic<bool> failed{false};
+    std::exception_ptr error{};
+};
+
+void run_one(Job& job, int64_t index) {
+    try {
+        job.task(job.context, index);
+    } catch (...) {
+        if (!job.failed.exchange(true)) job.error = std::current_exception();
+    }
+}
+
+// A thread's share of the job. Each of the team's threads has one task to begin with, so that all of them do
+// take part; the rest go to whoever is free.
+[[maybe_unused]] void run_share(Job& job, int thread) {
+    TSAN_ACQUIRE(&job);
+    inside_task = true;
+    job.threads.fetch_add(1);
+    for (int64_t i = thread; i < job.tasks && !job.failed; i = job.next.fetch_add(1)) run_one(job, i);
+    inside_task = false;
+    TSAN_RELEASE(&job);
+}
+
+#ifdef _OPENMP
+// Not instrumented by ThreadSanitizer, which cannot see how OpenMP hands the pointer over: see TSAN_ACQUIRE.
+__attribute__((no_sanitize("thread"))) void run_team(Job* job, int threads) {
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp single
+        job->next = omp_get_num_threads();  // perhaps fewer than asked for; the end of single is a barrier
+        run_share(*job, omp_get_thread_num());
+    }
+}
+#endif
+
+void run_serially(int64_t tasks, void (*task)(void*, int64_t), void* context) {
+    for (int64_t i = 0; i < tasks; ++i) task(context, i);
+}
+
+}  // namespace
+
+int max_threads() {
+    int limit = thread_limit.load(std::memory_order_relaxed);
+    if (limit == 0) {
+#ifdef _OPENMP
+        limit = std::max(1, omp_get_max_threads());
+#else
+        limit = 1;
+#endif
+        thread_limit = limit;
+    }
+    return limit;
+}
+
+void set_max_threads(int n) {
+    if (n < 1)
+        throw std::invalid_argument("set_max_threads: the number of threads must be at least 1, not " +
+                                    std::to_string(n));
+#ifdef _OPENMP
+    thread_limit = n;
+#else
+    thread_limit = 1;
+#endif
+}
+
+int threads_used() { return threads_of_last_run; }
+
+void run_tasks(int64_t tasks, double work_per_task, void (*task)(void*, int64_t), void* context) {
+    if (inside_task) return run_serially(tasks, task, context);
+    threads_of_last_run = 1;
+#ifdef _OPENMP
+    const int threads = int(std::min<int64_t>(max_threads(), tasks));
+    if (threads > 1 && double(tasks) * work_per_task >= serial_work && !forked_child) {
+        Job job{tasks, task, context, threads};
+        TSAN_RELEASE(&job);
+        run_team(&job, threads);
+        TSAN_ACQUIRE(&job);
+        threads_of_last_run = job.threads;
+        if (job.error) std::rethrow_exception(job.error);
+        return;
+    }
+#endif
+    run_serially(tasks, task, context);
+}
+
+}  // namespace tinygrad_nm
