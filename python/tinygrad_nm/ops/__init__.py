@@ -1,0 +1,1 @@
+"""The operations: each file one family, each operation above its gradient rule."""

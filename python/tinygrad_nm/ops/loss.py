@@ -1,0 +1,194 @@
+"""Losses: cross entropy, negative log likelihood, mean squared error, binary cross entropy; dropout beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import backend, random
+from .._errors import DtypeError, ShapeError
+from ..autodiff import pull_back, record
+from ..tensor import Tensor
+from .activation import softplus
+from .arithmetic import where
+from .normalisation import log_softmax
+from .operands import array, arrays, count, floating, same_float
+from .reduction import mean, sum
+from .shape import getitem, reshape
+
+
+def _reduced(operation: str, loss: Any, reduction: str, counted: int | None = None) -> Any:
+    """The loss values as they are ("none"), their sum, or their mean over the values (or those counted)."""
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return sum(loss)
+    if reduction == "mean":
+        return mean(loss) if counted is None else sum(loss) / counted
+    raise ValueError(f"{operation}: reduction {reduction!r} is not known; use 'mean', 'sum' or 'none'")
+
+
+def cross_entropy(logits: Any, target: Any, reduction: str = "mean", ignore_index: int = -100) -> Any:
+    """-log softmax(logits)[target], over the classes on axis 1 of logits (N, C) or (N, C, ...), or axis 0 of (C,).
+
+    target: class indices of any integer type, of the shape of logits without the class axis, of which
+    `ignore_index` marks those that do not count; or probabilities of the shape of logits. reduction: "mean" (over
+    the targets that count), "sum" or "none". Raises IndexError for a label outside 0 .. C - 1.
+    """
+    data = floating("cross_entropy", logits)
+    labels = np.asarray(target) if isinstance(target, (list, tuple)) else array("cross_entropy", target)
+    _check_classes("cross_entropy", data.shape)
+    if labels.dtype.kind == "f":
+        return _with_probabilities(logits, target, labels, data, reduction)
+    labels = _labels("cross_entropy", labels, data.shape, ignore_index)
+    logits = logits if isinstance(logits, Tensor) else Tensor(data)
+    loss = _softmax_cross_entropy(reshape(logits, _stacked(data.shape)), labels, ignore_index)
+    loss = reshape(loss, _without_classes(data.shape))
+    counted = int((labels != ignore_index).sum())
+    return _reduced("cross_entropy", loss, reduction, _positive("cross_entropy", counted, reduction))
+
+
+def _with_probabilities(logits: Any, target: Any, probabilities: Any, data: Any, reduction: str) -> Any:
+    if probabilities.shape != data.shape:
+        raise ShapeError(
+            f"cross_entropy: probabilities have shape {probabilities.shape}, but logits {data.shape}; "
+            "for class indices use an integer dtype"
+        )
+    axis = 0 if data.ndim == 1 else 1
+    target = target if isinstance(target, Tensor) else probabilities
+    loss = -sum(log_softmax(logits, axis) * target, axis)
+    return _reduced("cross_entropy", loss, reduction, max(1, count(data.shape) // data.shape[axis]))
+
+
+def _check_classes(operation: str, shape: tuple[int, ...]) -> None:
+    if not shape or shape[1 if len(shape) > 1 else 0] < 1:
+        raise ShapeError(f"{operation}: input of shape {shape} needs a class axis: (C,), (N, C) or (N, C, ...)")
+
+
+def _without_classes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[:1], *shape[2:]) if len(shape) > 1 else ()
+
+
+def _stacked(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(N, C, S) of logits: what the kernels take."""
+    return (shape[0], shape[1], count(shape[2:])) if len(shape) > 1 else (1, shape[0], 1)
+
+
+def _labels(operation: str, labels: Any, shape: tuple[int, ...], ignore_index: int) -> Any:
+    """int64 labels (N, S), each checked to be a class or `ignore_index`."""
+    if labels.dtype.kind not in "iu":
+        raise DtypeError(f"{operation}: labels are {labels.dtype}, but integers are needed; convert with .astype")
+    if labels.shape != _without_classes(shape):
+        raise ShapeError(
+            f"{operation}: labels have shape {labels.shape}, but input of shape {shape} needs {_without_classes(shape)}"
+        )
+    n, classes, inner = _stacked(shape)
+    wrong = ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise IndexError(
+            f"{operation}: label {labels[place]} at {place} is outside 0 .. {classes - 1}: there are {classes} classes"
+        )
+    return labels.astype(np.int64).reshape((n, inner))
+
+
+def _positive(operation: str, counted: int, reduction: str) -> int:
+    if counted == 0 and reduction == "mean":
+        raise ValueError(f"{operation}: no label counts (the batch is empty or all are ignored): there is no mean")
+    return counted
+
+
+def _softmax_cross_entropy(logits: Any, labels: Any, ignore_index: int) -> Any:
+    """The fused kernel: logits (N, C, S), labels int64 (N, S) -> loss (N, S), 0 where ignored."""
+    data = logits.data
+    out = backend.xp(data).empty(labels.shape, data.dtype)
+    backend.kernels(data).softmax_cross_entropy_forward(out, data, labels, ignore_index)
+    return record(softmax_cross_entropy_rule, out, (logits,), (logits, labels, ignore_index))
+
+
+def softmax_cross_entropy_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
+    """dx = dy (softmax(x) - onehot(label))."""
+    logits, labels, ignore_index = saved
+    if isinstance(dy, Tensor):
+        return pull_back(lambda x: softmax_cross_entropy_definition(x, labels, ignore_index), (logits,), dy, needs)
+    dx = backend.xp(logits).empty(logits.shape, logits.dtype)
+    (dloss,) = same_float("cross_entropy", dy=dy)
+    backend.kernels(logits).softmax_cross_entropy_backward(dx, dloss, logits, labels, ignore_index)
+    return (dx,)
+
+
+def softmax_cross_entropy_definition(logits: Any, labels: Any, ignore_index: int) -> Any:
+    """The kernel's oracle and its second derivatives: logits (N, C, S), labels (N, S)."""
+    return _picked(log_softmax(logits, 1), labels, ignore_index)
+
+
+def _picked(log_probabilities: Any, labels: Any, ignore_index: int) -> Any:
+    """-x[n, label, s], 0 where ignored."""
+    rows, columns = np.indices(labels.shape)
+    counts = labels != ignore_index
+    picked = getitem(log_probabilities, (rows, np.where(counts, labels, 0), columns))
+    return where(counts, -picked, 0.0)
+
+
+def nll_loss(log_probabilities: Any, target: Any, reduction: str = "mean", ignore_index: int = -100) -> Any:
+    """-log_probabilities[target], classes on axis 1 (axis 0 of a 1-D input); arguments as in cross_entropy."""
+    data = floating("nll_loss", log_probabilities)
+    labels = np.asarray(target) if isinstance(target, (list, tuple)) else array("nll_loss", target)
+    _check_classes("nll_loss", data.shape)
+    labels = _labels("nll_loss", labels, data.shape, ignore_index)
+    x = log_probabilities if isinstance(log_probabilities, Tensor) else Tensor(data)
+    loss = reshape(_picked(reshape(x, _stacked(data.shape)), labels, ignore_index), _without_classes(data.shape))
+    counted = int((labels != ignore_index).sum())
+    return _reduced("nll_loss", loss, reduction, _positive("nll_loss", counted, reduction))
+
+
+def _same_shape(operation: str, a: Any, b: Any) -> None:
+    if a.shape != b.shape:
+        raise ShapeError(f"{operation}: input has shape {a.shape}, but target {b.shape}; they must be equal")
+
+
+def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Any:
+    """(x - target)^2, of equal shapes; reduction: "mean" over all values, "sum" or "none"."""
+    _same_shape(
+        "mse_loss", *(np.asarray(a) if isinstance(a, (int, float)) else a for a in arrays("mse_loss", x, target))
+    )
+    distance = (x if isinstance(x, Tensor) else Tensor(floating("mse_loss", x))) - target
+    return _reduced("mse_loss", distance * distance, reduction)
+
+
+def binary_cross_entropy_with_logits(x: Any, target: Any, reduction: str = "mean") -> Any:
+    """-(t log sigmoid(x) + (1 - t) log(1 - sigmoid(x))) = softplus(x) - x t, of equal shapes, without overflow."""
+    name = "binary_cross_entropy_with_logits"
+    x_data, t = arrays(name, floating(name, x), target)
+    _same_shape(name, x_data, np.asarray(t))
+    x = x if isinstance(x, Tensor) else Tensor(x_data)
+    target = target if isinstance(target, Tensor) else t
+    return _reduced(name, softplus(x) - x * target, reduction)
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
+    """x with each value dropped (0) with probability p and the others times 1 / (1 - p); x itself if not training.
+
+    The first axis of x is the example. The choice is a function of `manual_seed`, the number of the dropout call in
+    this thread, the example and the element alone.
+    """
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"dropout: p is {p}, but a probability from 0 to 1 is needed")
+    if not training or p == 0.0:
+        return x if isinstance(x, Tensor) else Tensor(floating("dropout", x))
+    return _dropout(x, float(p), *random.next_stream())
+
+
+def _dropout(x: Any, p: float, seed: int, stream: int) -> Any:
+    data = floating("dropout", x)
+    examples = data.shape[0] if data.ndim else 1
+    out = backend.xp(data).empty(data.shape, data.dtype)
+    rows = (examples, count(data.shape[1:]))
+    backend.kernels(data).dropout(out.reshape(rows), data.reshape(rows), p, seed, stream, 0)
+    return record(dropout_rule, out, (x,), (p, seed, stream))
+
+
+def dropout_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
+    """The same mask again."""
+    return (_dropout(dy, *saved),)

@@ -1,0 +1,252 @@
+"""Tensor, a value, and Node, its history; the state of each thread.
+
+They are two objects because a rule often needs less than the values it came from: what no rule saved is freed as
+soon as the caller drops it, not when the backward sweep passes.
+One clock orders nodes (a node is younger than all it came from, so sorting by time is a topological order, without
+recursion) and counts writes (a saved tensor written to after its node's time is an error).
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import backend
+from ._errors import DtypeError, GradientError, ShapeError
+
+clock = itertools.count(1).__next__
+
+
+class _State(threading.local):
+    recording = True  # False under no_grad
+    in_rule = False  # a first-order rule is running: operations take and give plain arrays
+    selecting = False  # a `where` rule ran in this sweep: see ops.arithmetic.product
+    anomaly = False
+    step = 0  # optimiser steps of this thread, for messages
+
+    def __init__(self) -> None:
+        self.layers: list[Any] = []  # modules being called, outermost first
+
+
+state = _State()
+
+
+class Node:
+    """What a tensor came from: the rule, its inputs' nodes, what the rule needs. A leaf has no rule."""
+
+    __slots__ = ("__weakref__", "inputs", "leaf", "out", "rule", "saved", "time", "where")
+
+    def __init__(self, rule: Any, inputs: tuple[Node | None, ...], saved: Any, out: Any, leaf: Any = None) -> None:
+        self.rule = rule
+        self.inputs = inputs
+        self.saved = saved
+        self.out = out
+        self.time = clock()
+        self.leaf = leaf
+        self.where = ""
+
+    @property
+    def operation(self) -> str:
+        return self.rule.__name__.removesuffix("_rule") if self.rule else "leaf"
+
+    def release(self) -> None:
+        """Frees what the rule saved and the way to the inputs."""
+        self.saved = self.out = None
+        self.inputs = ()
+
+
+class Tensor:
+    """An array and, if it requires a gradient, the node of the tape it came from.
+
+    Made by `tensor` (copies) and `from_numpy` (shares). Arithmetic, comparison, indexing and the methods below are
+    the package's functions of the same names. `data` is the array itself: reading it is free, writing to it goes
+    unnoticed by the tape; write through `t += x`, `t[...] = x`, `copy_`, `zero_` under `no_grad()` instead.
+    """
+
+    __slots__ = ("__weakref__", "data", "grad", "node", "version")
+    gradient_buffer: Any = None  # a Parameter may name the array its gradient is to be written to
+
+    def __init__(self, data: Any, requires_grad: bool = False, version: list[int] | None = None) -> None:
+        self.data = data
+        self.node: Node | None = None
+        self.version = [0] if version is None else version
+        self.grad: Tensor | None = None
+        if requires_grad:
+            self.requires_grad_()
+
+    if TYPE_CHECKING:  # attached by ops.methods, so that the tape knows no operation
+
+        def __getattr__(self, name: str) -> Any: ...
+        def _binary(self, other: Any) -> Tensor: ...
+
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _binary
+        __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __lt__ = __le__ = __gt__ = __ge__ = _binary
+
+        def __neg__(self) -> Tensor: ...
+        def __getitem__(self, key: Any) -> Tensor: ...
+        def __setitem__(self, key: Any, value: Any) -> None: ...
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, value: bool = True) -> Tensor:
+        """Makes this leaf require a gradient, or no longer; floats only."""
+        if not self.is_leaf:
+            raise GradientError("requires_grad_: this tensor is the result of an operation; use detach() to get a leaf")
+        if value and not backend.is_float(self.data):
+            raise DtypeError(f"requires_grad_: only floats carry gradients, this tensor is {self.dtype}; use .astype")
+        if not value:
+            self.node = None
+        elif self.node is None:
+            self.node = Node(None, (), (), None, leaf=weakref.ref(self))
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.node is None or self.node.rule is None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def device(self) -> str:
+        return backend.device_of(self.data)
+
+    def __len__(self) -> int:
+        if not self.data.ndim:
+            raise TypeError("len: a tensor of shape () has no length")
+        return len(self.data)
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        text = np.array2string(self.data, separator=", ", prefix="tensor(", threshold=100)
+        extra = f", dtype={self.dtype}" if self.dtype != backend.get_default_dtype() else ""
+        if self.node is not None:
+            extra += ", requires_grad=True" if self.is_leaf else f", operation={self.node.operation}"
+        return f"tensor({text}{extra})"
+
+    def __reduce__(self) -> Any:
+        if not self.is_leaf:
+            raise GradientError(
+                "copy: the result of an operation cannot be copied with its history; use detach() first"
+            )
+        return _rebuild, (self.data.copy(), self.requires_grad)
+
+    def detach(self) -> Tensor:
+        """The same values (memory shared), without history."""
+        return Tensor(self.data, version=self.version)
+
+    def item(self) -> Any:
+        """The value of a one-element tensor as a Python number."""
+        if self.data.size != 1:
+            raise ShapeError(f"item: a tensor of shape {self.shape} holds {self.size} values, not one; use numpy()")
+        return self.data.item()
+
+    def numpy(self) -> np.ndarray:
+        """A read-only view of the values. Gradients do not flow through it; `detach()` is not needed first."""
+        view = self.data.view()
+        view.flags.writeable = False
+        return view
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self.node is not None:
+            raise GradientError(
+                "numpy: a tensor that requires a gradient would leave the tape; use detach() or numpy()"
+            )
+        if dtype is not None and np.dtype(dtype) != self.data.dtype:
+            if copy is False:
+                raise ValueError(f"numpy: {self.dtype} cannot become {np.dtype(dtype)} without a copy")
+            return self.data.astype(dtype)
+        return self.data.copy() if copy else self.numpy()
+
+    def mark_written(self) -> None:
+        """Counts a write, so that a rule that saved the old values refuses to use the new ones."""
+        self.version[0] = clock()
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Adds d self / d leaf, times `gradient` (ones for a scalar), to `.grad` of every leaf that requires one.
+
+        The graph is freed as the sweep passes unless `retain_graph`; with `create_graph` the gradients are on the
+        tape themselves and can be differentiated again (and the graph is retained).
+        """
+        from . import autodiff  # which imports this module
+
+        autodiff.backward(self, gradient, retain_graph, create_graph)
+
+
+def _rebuild(data: Any, requires_grad: bool) -> Tensor:
+    return Tensor(data, requires_grad)
+
+
+def tensor(data: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False) -> Tensor:
+    """A new tensor with a copy of `data`.
+
+    Arrays and tensors keep their dtype; Python numbers and lists become `get_default_dtype()` (float32 at the
+    start), lists of bool stay bool. Raises DtypeError for dtypes other than float32, float64, integers and bool.
+    """
+    backend.check_device(device)
+    if isinstance(data, Tensor):
+        data = data.data
+    elif isinstance(data, (list, tuple)) and data and all(isinstance(item, Tensor) for item in data):
+        data = [item.data for item in data]
+    return Tensor(backend.from_data(data, dtype, "tensor"), requires_grad)
+
+
+def from_numpy(array: np.ndarray, requires_grad: bool = False) -> Tensor:
+    """A tensor on the memory of `array` itself.
+
+    Writes to the array are seen by the tensor but not by the tape: what changes between forward and backward
+    gives wrong gradients without an error. Big-endian arrays cannot be shared and raise DtypeError.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy: expected a numpy.ndarray, got {type(array).__name__}; use tensor() to copy")
+    if not array.dtype.isnative:
+        raise DtypeError(f"from_numpy: {array.dtype} is not in native byte order and cannot be shared; use tensor()")
+    return Tensor(backend.native(array, "from_numpy"), requires_grad)
+
+
+def zeros(shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A new tensor of zeros, of the default dtype unless told otherwise."""
+    return Tensor(backend.native(np.zeros(shape, dtype or backend.get_default_dtype()), "zeros"), requires_grad)
+
+
+def ones(shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A new tensor of ones, of the default dtype unless told otherwise."""
+    return Tensor(backend.native(np.ones(shape, dtype or backend.get_default_dtype()), "ones"), requires_grad)
+
+
+def value(x: Any) -> Any:
+    """The array behind a tensor; anything else as it is."""
+    return x.data if isinstance(x, Tensor) else x
