@@ -140,9 +140,8 @@ def pad_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
 
 def _key(x: Any, key: Any) -> tuple[Any, bool]:
     """The index with tensors as arrays and masks as indices, and whether any of it is an array of integers."""
-    parts = key if isinstance(key, tuple) else (key,)
+    parts: tuple[Any, ...] = key if isinstance(key, tuple) else (key,)
     plain: list[Any] = []
-    part: Any
     for part in parts:
         if isinstance(part, Tensor):
             part = part.data
