@@ -1,0 +1,89 @@
+"""What every row of cases.py has to pass, as functions that say what is wrong: also used by the mutation tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from cases import Case, Variant
+
+import tinygrad_nm as nm
+from tinygrad_nm import autodiff, check
+
+TIGHT = 1e-12  # float64, relative to 1 + |y|: the sums of these cases are short
+
+
+def data_of(result: Any) -> np.ndarray:
+    return np.asarray(result.data)
+
+
+def value_faults(case: Case, variant: Variant, dtype: Any = np.float64) -> list[str]:
+    """The value against plain loops: in float64 to rounding, in float32 to the bound of the row."""
+    inputs = [np.asarray(a, dtype) if a.dtype.kind == "f" else a for a in variant.inputs()]
+    found = data_of(case(*inputs, **variant.options))
+    expected = case.expected(inputs, variant.options)
+    if found.shape != expected.shape:
+        return [f"{case.name}: shape {found.shape}, expected {expected.shape}"]
+    if expected.dtype.kind == "f" and case.derivative and found.dtype != dtype:
+        return [f"{case.name}: dtype {found.dtype}, expected {np.dtype(dtype)}"]
+    if dtype == np.float64:
+        bound = TIGHT * (1 + np.abs(expected))
+    else:
+        bound = case.float32_bound(inputs, variant.options, expected)
+    error = np.abs(found.astype(np.float64) - expected)
+    if np.all(error <= bound):
+        return []
+    worst = int(np.argmax(error - bound))
+    return [
+        f"{case.name} {variant.options} {np.dtype(dtype)}: element {worst} is {found.flat[worst]}, expected "
+        f"{expected.flat[worst]} within {np.broadcast_to(bound, error.shape).flat[worst]:.1e}"
+    ]
+
+
+def bound_call(case: Case, variant: Variant) -> Callable[..., Any]:
+    """The operation with its options, as a function of its arrays that carries its name."""
+
+    def call(*arrays: Any) -> Any:
+        return case(*arrays, **variant.options)
+
+    call.__name__ = case.name
+    return call
+
+
+def derivative_faults(case: Case, variant: Variant, order: int = 2) -> list[str]:
+    """First and second derivatives, and the adjoint identity, in float64."""
+    report = check.derivatives(bound_call(case, variant), *variant.inputs(), order=order)
+    faults = [] if report.ok else [str(report)]
+    return faults + kernel_against_definition(case, variant)
+
+
+def kernel_against_definition(case: Case, variant: Variant) -> list[str]:
+    """The first-order gradient (kernels) against the one `create_graph` records (definitions)."""
+    tensors = [nm.tensor(a, requires_grad=a.dtype.kind == "f") for a in variant.inputs()]
+    variables = [t for t in tensors if t.requires_grad]
+    output = case(*tensors, **variant.options)
+    if not output.requires_grad:
+        return []
+    u = np.asarray(np.random.default_rng(5).standard_normal(output.shape))
+    twice = autodiff.grad(output, variables, nm.tensor(u), create_graph=True)
+    once = autodiff.grad(output, variables, nm.tensor(u))
+    scale = max((float(np.max(np.abs(g.data), initial=0.0)) for g in twice), default=0.0) + 1
+    gaps = [float(np.max(np.abs(a.data - b.data), initial=0.0)) for a, b in zip(once, twice, strict=True)]
+    return [f"{case.name}: kernel and definition differ by {max(gaps):.1e}"] if max(gaps) > TIGHT * scale else []
+
+
+def adjoint_faults(case: Case, variant: Variant, dtype: Any) -> list[str]:
+    """The adjoint identity with gradients in `dtype`, and that the row declares the linear arguments right."""
+    report = check.adjoint(bound_call(case, variant), *variant.inputs(), dtype=dtype)
+    return [] if report.ok else [str(report)]
+
+
+def row_faults(case: Case) -> list[str]:
+    """All that values and derivatives of a row tell, over its variants."""
+    faults = []
+    for variant in case.variants:
+        faults += value_faults(case, variant)
+        if case.derivative:
+            faults += derivative_faults(case, variant)
+    return faults
