@@ -79,7 +79,7 @@ def from_data(data: Any, dtype: Any, operation: str) -> np.ndarray:
         array = np.asarray(data)
         if array.dtype.kind == "O":
             raise ValueError(f"{operation}: the data is ragged or holds objects; give numbers of one rectangular shape")
-        if array.dtype.kind in "iuf" and not _holds_arrays(data):
+        if dtype is None and array.dtype.kind in "iuf" and not _holds_arrays(data):
             array = array.astype(_default_dtype)
     return native(np.array(array, dtype=dtype, copy=True, order="C"), operation)
 

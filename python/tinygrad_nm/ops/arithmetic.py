@@ -85,6 +85,8 @@ def divide(a: Any, b: Any) -> Any:
         xa = floating("divide", xa)
         xb = floating("divide", xb) if hasattr(xb, "dtype") else xb
     xp = xp_of(xa if hasattr(xa, "dtype") else xb)
+    if not hasattr(xb, "dtype"):
+        xb = xp.asarray(xb, dtype=xa.dtype)  # the rule divides by it in this precision
     with _quiet(xp):
         data = xp.true_divide(xa, xb)
     return record(divide_rule, data, (a, b), (kept(b, xb), shape_of(xa), shape_of(xb)), save_out=_needs(b))

@@ -22,6 +22,8 @@ def array(operation: str, x: Any) -> Any:
         return x if x.dtype in backend.FLOATS else backend.native(x, operation)
     if isinstance(x, np.ndarray):
         return backend.native(x, operation)
+    if isinstance(x, np.floating):  # weak only beside an array; alone, as a rule on 0-d arrays gives it, it counts
+        return backend.native(np.asarray(x), operation)
     if isinstance(x, (list, tuple, *backend.SCALARS)):
         return backend.from_data(x, None, operation)
     raise DtypeError(f"{operation}: expected a tensor, an array or a number, got {type(x).__name__}")
@@ -43,7 +45,8 @@ def arrays(operation: str, *operands: Any) -> tuple[Any, ...]:
     given = [x if isinstance(x, (bool, int, float)) else array(operation, x) for x in given]
     dtypes = [x.dtype for x in given if hasattr(x, "dtype")]
     if not dtypes:
-        return tuple(array(operation, x) for x in given)
+        dtype = next((x.dtype for x in operands if isinstance(x, np.floating)), None)
+        return tuple(backend.from_data(x, dtype, operation) for x in given)
     if all(d is dtypes[0] for d in dtypes) and dtypes[0].kind == "f":
         return tuple(given)
     floats = {d for d in dtypes if d.kind == "f"}
