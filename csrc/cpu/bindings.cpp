@@ -16,6 +16,13 @@ PYBIND11_MODULE(_cpu, m) {
     current_isa();  // an unusable TINYGRAD_NM_ISA fails the import, not the first kernel
 
     bind_gemm(m);
+    bind_conv2d(m);
+    bind_pool2d(m);
+    bind_activation(m);
+    bind_normalisation(m);
+    bind_loss(m);
+    bind_dropout(m);
+    bind_sgd(m);
 
     m.def("isa", [] { return std::string(current_isa().name); }, "Name of the instruction set in use.");
     m.def("isas", [] {

@@ -1,12 +1,35 @@
 // The kernels of one instruction set: a table of function pointers for each element type.
 #pragma once
+#include "cpu/activation.h"
+#include "cpu/dropout.h"
+#include "cpu/conv2d.h"
 #include "cpu/gemm.h"
+#include "cpu/pool2d.h"
+#include "cpu/loss.h"
+#include "cpu/normalisation.h"
+#include "cpu/sgd.h"
 
 namespace tinygrad_nm {
 
 template <class T>
 struct KernelTable {
     void (*gemm)(const Gemm<T>&);
+    void (*conv2d_forward)(const Conv2dForward<T>&);
+    void (*conv2d_backward_input)(const Conv2dBackwardInput<T>&);
+    void (*conv2d_backward_weight)(const Conv2dBackwardWeight<T>&);
+    void (*max_pool2d_forward)(const MaxPool2dForward<T>&);
+    bool (*max_pool2d_backward)(const MaxPool2dAtPositions<T>&);
+    bool (*max_pool2d_gather)(const MaxPool2dAtPositions<T>&);
+    void (*avg_pool2d_forward)(const AvgPool2dForward<T>&);
+    void (*avg_pool2d_backward)(const AvgPool2dBackward<T>&);
+    void (*activation_forward)(const ActivationForward<T>&);
+    void (*activation_backward)(const ActivationBackward<T>&);
+    void (*local_response_norm_forward)(const LocalResponseNorm<T>&);
+    void (*local_response_norm_backward)(const LocalResponseNorm<T>&);
+    void (*softmax_cross_entropy_forward)(const SoftmaxCrossEntropy<T>&);
+    void (*softmax_cross_entropy_backward)(const SoftmaxCrossEntropy<T>&);
+    void (*dropout)(const Dropout<T>&);
+    void (*sgd_update)(const SgdUpdate<T>&);
 };
 
 struct Kernels {

@@ -9,7 +9,14 @@
 #include "cpu/isa/vector.h"
 #include "cpu/kernels.h"
 //
+#include "cpu/activation_body.h"
+#include "cpu/dropout_body.h"
+#include "cpu/conv2d_body.h"
 #include "cpu/gemm_body.h"
+#include "cpu/pool2d_body.h"
+#include "cpu/loss_body.h"
+#include "cpu/normalisation_body.h"
+#include "cpu/sgd_body.h"
 
 namespace tinygrad_nm {
 namespace {
@@ -17,6 +24,22 @@ namespace {
 template <class T>
 constexpr KernelTable<T> kernel_table = {
     .gemm = gemm<T>,
+    .conv2d_forward = conv2d_forward<T>,
+    .conv2d_backward_input = conv2d_backward_input<T>,
+    .conv2d_backward_weight = conv2d_backward_weight<T>,
+    .max_pool2d_forward = max_pool2d_forward<T>,
+    .max_pool2d_backward = max_pool2d_backward<T>,
+    .max_pool2d_gather = max_pool2d_gather<T>,
+    .avg_pool2d_forward = avg_pool2d_forward<T>,
+    .avg_pool2d_backward = avg_pool2d_backward<T>,
+    .activation_forward = activation_forward<T>,
+    .activation_backward = activation_backward<T>,
+    .local_response_norm_forward = local_response_norm_forward<T>,
+    .local_response_norm_backward = local_response_norm_backward<T>,
+    .softmax_cross_entropy_forward = softmax_cross_entropy_forward_kernel<T>,
+    .softmax_cross_entropy_backward = softmax_cross_entropy_backward_kernel<T>,
+    .dropout = dropout_kernel<T>,
+    .sgd_update = sgd_update<T>,
 };
 
 }  // namespace
