@@ -15,6 +15,7 @@ namespace tinygrad_nm {
 namespace {
 
 #define TINYGRAD_NM_INLINE inline __attribute__((always_inline))
+#define TINYGRAD_NM_INLINE_LAMBDA __attribute__((always_inline))
 
 template <class T>
 struct Native;
@@ -53,12 +54,8 @@ struct Vec {
     }
     TINYGRAD_NM_INLINE void store(T* p) const { memcpy(p, &v, sizeof(v)); }
     // The first n lanes, 0 <= n <= lanes; the others become 0 and their memory is not touched.
-    static TINYGRAD_NM_INLINE Vec load(const T* p, int n) {
-        Vec r = zero();
-        memcpy(&r.v, p, size_t(n) * sizeof(T));
-        return r;
-    }
-    TINYGRAD_NM_INLINE void store(T* p, int n) const { memcpy(p, &v, size_t(n) * sizeof(T)); }
+    static TINYGRAD_NM_INLINE Vec load(const T* p, int n);
+    TINYGRAD_NM_INLINE void store(T* p, int n) const;
 
     friend TINYGRAD_NM_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
     friend TINYGRAD_NM_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
@@ -72,6 +69,71 @@ struct Vec {
     friend TINYGRAD_NM_INLINE Mask operator==(Vec a, Vec b) { return a.v == b.v; }
     friend TINYGRAD_NM_INLINE Mask operator!=(Vec a, Vec b) { return a.v != b.v; }
 };
+
+// Partial vectors: masked instructions where the set has them, else a copy of n elements.
+#if TINYGRAD_NM_VECTOR_BYTES == 64 && defined(__AVX512F__)
+template <>
+TINYGRAD_NM_INLINE Vec<float> Vec<float>::load(const float* p, int n) {
+    return {(Float)_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p)};
+}
+template <>
+TINYGRAD_NM_INLINE Vec<double> Vec<double>::load(const double* p, int n) {
+    return {(Float)_mm512_maskz_loadu_pd(__mmask8((1u << n) - 1), p)};
+}
+template <>
+TINYGRAD_NM_INLINE void Vec<float>::store(float* p, int n) const {
+    _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), (__m512)v);
+}
+template <>
+TINYGRAD_NM_INLINE void Vec<double>::store(double* p, int n) const {
+    _mm512_mask_storeu_pd(p, __mmask8((1u << n) - 1), (__m512d)v);
+}
+#elif TINYGRAD_NM_VECTOR_BYTES == 32 && defined(__AVX2__)
+template <>
+TINYGRAD_NM_INLINE Vec<float> Vec<float>::load(const float* p, int n) {
+    const Mask lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    return {(Float)_mm256_maskload_ps(p, (__m256i)(lane < n))};
+}
+template <>
+TINYGRAD_NM_INLINE Vec<double> Vec<double>::load(const double* p, int n) {
+    const Mask lane = {0, 1, 2, 3};
+    return {(Float)_mm256_maskload_pd(p, (__m256i)(lane < n))};
+}
+template <>
+TINYGRAD_NM_INLINE void Vec<float>::store(float* p, int n) const {
+    const Mask lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    _mm256_maskstore_ps(p, (__m256i)(lane < n), (__m256)v);
+}
+template <>
+TINYGRAD_NM_INLINE void Vec<double>::store(double* p, int n) const {
+    const Mask lane = {0, 1, 2, 3};
+    _mm256_maskstore_pd(p, (__m256i)(lane < n), (__m256d)v);
+}
+#else
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> Vec<T>::load(const T* p, int n) {
+    Vec r = zero();
+    memcpy(&r.v, p, size_t(n) * sizeof(T));
+    return r;
+}
+template <class T>
+TINYGRAD_NM_INLINE void Vec<T>::store(T* p, int n) const {
+    memcpy(p, &v, size_t(n) * sizeof(T));
+}
+#endif
+
+// The first min(n, lanes) elements, n >= 0: whole vectors are the fast way.
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> load_up_to(const T* p, int n) {
+    return n >= Vec<T>::lanes ? Vec<T>::load(p) : Vec<T>::load(p, n);
+}
+template <class T>
+TINYGRAD_NM_INLINE void store_up_to(Vec<T> x, T* p, int n) {
+    if (n >= Vec<T>::lanes)
+        x.store(p);
+    else
+        x.store(p, n);
+}
 
 template <class T>
 TINYGRAD_NM_INLINE Vec<T> select(Int<T> mask, Vec<T> a, Vec<T> b) {  // mask ? a : b, lane by lane
