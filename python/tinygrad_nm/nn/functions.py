@@ -72,9 +72,7 @@ class AvgPool2d(_Pool):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
-        super().__init__(
-            kernel_size, stride, padding, ceil_mode=ceil_mode, count_include_pad=count_include_pad
-        )
+        super().__init__(kernel_size, stride, padding, ceil_mode=ceil_mode, count_include_pad=count_include_pad)
 
     def forward(self, x: Any) -> Any:
         """x (N, C, H, W) to (N, C, OH, OW)."""

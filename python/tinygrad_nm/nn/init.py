@@ -49,18 +49,14 @@ def gain(activation: str, parameter: float | None = None) -> float:
     Raises ValueError for an activation without a known gain.
     """
     if activation not in _GAINS:
-        raise ValueError(
-            f"gain: no gain is known for {activation!r}; give a number, or one of {', '.join(_GAINS)}"
-        )
+        raise ValueError(f"gain: no gain is known for {activation!r}; give a number, or one of {', '.join(_GAINS)}")
     return _GAINS[activation](parameter)
 
 
 def fans_of(shape: tuple[int, ...]) -> tuple[int, int]:
     """(fan_in, fan_out) of a weight (out, in) or (out, in, KH, KW). Raises ShapeError for fewer axes."""
     if len(shape) < 2:
-        raise ShapeError(
-            f"init: shape {tuple(shape)} has no fan-in; give fans=(fan_in, fan_out) or a weight of 2 axes"
-        )
+        raise ShapeError(f"init: shape {tuple(shape)} has no fan-in; give fans=(fan_in, fan_out) or a weight of 2 axes")
     window = math.prod(shape[2:])
     return shape[1] * window, shape[0] * window
 
@@ -142,9 +138,7 @@ def _glorot(fan_in: Any, fan_out: Any) -> Any:
 
 glorot_uniform_ = _named(
     "glorot_uniform_",
-    _by_variance(
-        _glorot, "uniform", "U[-a, a], a = gain sqrt(6 / (fan_in + fan_out)): Glorot's normalised form."
-    ),
+    _by_variance(_glorot, "uniform", "U[-a, a], a = gain sqrt(6 / (fan_in + fan_out)): Glorot's normalised form."),
 )
 glorot_normal_ = _named(
     "glorot_normal_",
@@ -152,9 +146,7 @@ glorot_normal_ = _named(
 )
 he_uniform_ = _named(
     "he_uniform_",
-    _by_variance(
-        lambda n, _: 2.0 / n, "uniform", "U[-a, a], a = gain sqrt(6 / fan_in): He's, for rectifiers."
-    ),
+    _by_variance(lambda n, _: 2.0 / n, "uniform", "U[-a, a], a = gain sqrt(6 / fan_in): He's, for rectifiers."),
 )
 he_normal_ = _named(
     "he_normal_",
@@ -163,9 +155,7 @@ he_normal_ = _named(
 lecun_uniform_ = _named(
     "lecun_uniform_", _by_variance(lambda n, _: 1.0 / n, "uniform", "U[-a, a], a = gain sqrt(3 / fan_in).")
 )
-lecun_normal_ = _named(
-    "lecun_normal_", _by_variance(lambda n, _: 1.0 / n, "normal", "N(0, gain^2 / fan_in).")
-)
+lecun_normal_ = _named("lecun_normal_", _by_variance(lambda n, _: 1.0 / n, "normal", "N(0, gain^2 / fan_in)."))
 standard_ = _named(
     "standard_",
     _by_variance(

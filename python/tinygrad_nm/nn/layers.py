@@ -79,9 +79,7 @@ class Linear(Module):
     def extra_repr(self) -> str:
         """The arguments."""
         outputs, inputs = self.weight.shape
-        return ", ".join(
-            [str(inputs), str(outputs), *_options(bias=self.bias is not None, activation=self.activation)]
-        )
+        return ", ".join([str(inputs), str(outputs), *_options(bias=self.bias is not None, activation=self.activation)])
 
 
 class Conv2d(Module):
@@ -115,8 +113,7 @@ class Conv2d(Module):
         positive("Conv2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
         if in_channels % groups or out_channels % groups:
             raise ShapeError(
-                f"Conv2d: {in_channels} input and {out_channels} output channels do not divide into "
-                f"groups={groups}"
+                f"Conv2d: {in_channels} input and {out_channels} output channels do not divide into groups={groups}"
             )
         resolve("Conv2d", activation)
         parse_padding("Conv2d", padding)
@@ -149,9 +146,7 @@ class Conv2d(Module):
         """The weight as (out, in / groups, KH, KW): with a table, zero where nothing is connected."""
         if self.links is None:
             return self.weight
-        return put(
-            self.weight, (self.out_channels, self.in_channels, *self.weight.shape[1:]), self.links, True
-        )
+        return put(self.weight, (self.out_channels, self.in_channels, *self.weight.shape[1:]), self.links, True)
 
     def forward(self, x: Any) -> Any:
         """x (N, in_channels, H, W) to (N, out_channels, OH, OW)."""
@@ -173,9 +168,7 @@ class Conv2d(Module):
         return ", ".join([str(self.in_channels), str(self.out_channels), window, *options])
 
 
-def _links(
-    connections: Any, in_channels: int, out_channels: int, groups: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _links(connections: Any, in_channels: int, out_channels: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
     """(output channels, input channels) of the links, row by row of the table."""
     table = np.asarray(connections)
     if groups != 1:
@@ -186,9 +179,7 @@ def _links(
             f"(out_channels, in_channels) = ({out_channels}, {in_channels})"
         )
     if not table.any(1).all():
-        raise ShapeError(
-            f"Conv2d: output channels {np.flatnonzero(~table.any(1)).tolist()} have no connection"
-        )
+        raise ShapeError(f"Conv2d: output channels {np.flatnonzero(~table.any(1)).tolist()} have no connection")
     outputs, inputs = np.nonzero(table)
     return outputs, inputs
 

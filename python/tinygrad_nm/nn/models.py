@@ -157,9 +157,7 @@ class AlexNet(Sequential):
     ) -> None:
         paddings = {227: 0, 224: 2}
         if input_size not in paddings:
-            raise ShapeError(
-                f"AlexNet: input_size is {input_size}; use 227, or 224 (which is then padded by 2)"
-            )
+            raise ShapeError(f"AlexNet: input_size is {input_size}; use 227, or 224 (which is then padded by 2)")
         if groups not in (1, 2):
             raise ValueError(f"AlexNet: groups is {groups}; use 2 as in the paper, or 1")
         zero: dict[str, Any] = {"activation": "relu", "init": _paper_normal, "dtype": dtype}

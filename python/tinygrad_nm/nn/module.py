@@ -144,7 +144,7 @@ class Module:
             parameter.grad = None
 
     def to(self: M, target: Any) -> M:
-        """Moves all parameters to a dtype or device, in place; returns the module. Gradients of moved ones are lost.
+        """Moves all parameters to a dtype or device, in place, and forgets their gradients; returns the module.
 
         An optimiser built before holds the old storage: build it afterwards.
         """
@@ -156,10 +156,7 @@ class Module:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters by path, as NumPy arrays; a tied one under the first of its paths."""
-        return {
-            name: np.array(parameter.detach().numpy(), order="C")
-            for name, parameter in self.named_parameters()
-        }
+        return {name: np.array(parameter.detach().numpy(), order="C") for name, parameter in self.named_parameters()}
 
     def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` gave.
@@ -181,9 +178,7 @@ class Module:
             if parameter.dtype != value.dtype.newbyteorder("="):
                 faults.append(f"{name} is {value.dtype} but the model's is {parameter.dtype} (see Module.to)")
         if faults:
-            raise ValueError(
-                f"load_state_dict: {type(self).__name__} cannot take these: {'; '.join(sorted(faults))}"
-            )
+            raise ValueError(f"load_state_dict: {type(self).__name__} cannot take these: {'; '.join(sorted(faults))}")
         with no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(values[name])
@@ -197,9 +192,7 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        children = [
-            f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()
-        ]
+        children = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
         inside = self.extra_repr() if not children else "\n" + "\n".join(children) + "\n"
         return f"{type(self).__name__}({inside})"
 
@@ -216,13 +209,10 @@ class Sequential(Module):
         for name, layer in entries.items():
             if not isinstance(layer, Module):
                 raise TypeError(
-                    f"Sequential: layer {name} is {layer!r}, not a Module; activations are layers too, as "
-                    "nn.Tanh()"
+                    f"Sequential: layer {name} is {layer!r}, not a Module; activations are layers too, as nn.Tanh()"
                 )
             if hasattr(type(self), name):
-                raise ValueError(
-                    f"Sequential: {name!r} is a name that modules use themselves; choose another"
-                )
+                raise ValueError(f"Sequential: {name!r} is a name that modules use themselves; choose another")
             setattr(self, name, layer)
         self._order = tuple(entries)
 

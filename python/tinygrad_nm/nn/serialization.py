@@ -1,7 +1,8 @@
 """Saving and loading weights as safetensors. Nothing is lost where saving fails, nothing altered is loaded.
 
-A file holds the arrays of `state_dict` and the metadata `format`, `version` and `sha256`, a checksum over
-names, dtypes, shapes and bytes. safetensors is imported on use only (the extra `train`).
+A file holds the arrays of `state_dict` and one piece of metadata (several would be stored in no fixed order, and
+equal weights should give equal files): a checksum over names, dtypes, shapes and bytes. safetensors is imported on
+use only (the extra `train`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from .module import Module
 
-FORMAT = {"format": "tinygrad_nm", "version": "1"}
+FORMAT = "tinygrad_nm 1 sha256"
 _CHUNK = 1 << 24  # bytes a write call; a disk may fill up at any of them
 
 
@@ -31,21 +32,20 @@ def save(model: Module, path: str | os.PathLike[str]) -> None:
     """
     safetensors = _safetensors("save")
     arrays = {name: np.ascontiguousarray(array) for name, array in model.state_dict().items()}
-    content = safetensors.save(arrays, metadata=FORMAT | {"sha256": _checksum(arrays)})
+    content = safetensors.save(arrays, metadata={FORMAT: _checksum(arrays)})
     target = os.path.realpath(path)
     temporary = f"{target}.{secrets.token_hex(4)}.tmp"
     try:
         _write(temporary, content)
-        _verify(safetensors, temporary, arrays)
+        _verify(safetensors, temporary, content, arrays)
         os.replace(temporary, target)
     except OSError as error:
         raise OSError(
             error.errno,
-            f"save: {os.fspath(path)} could not be written ({error.strerror or error}); what was there is "
-            "unchanged",
+            f"save: {os.fspath(path)} could not be written ({error.strerror or error}); what was there is unchanged",
         ) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):  # renamed, or never made
+        with contextlib.suppress(OSError):  # there is none after renaming; else the first error is the one to tell
             os.unlink(temporary)
     _sync_folder(os.path.dirname(target))
 
@@ -67,12 +67,12 @@ def load(model: Module, path: str | os.PathLike[str]) -> Module:
         raise ValueError(
             f"load: {os.fspath(path)} is not a whole safetensors file ({error}); it was cut or altered"
         ) from error
-    if metadata.get("format") != FORMAT["format"] or metadata.get("version") != FORMAT["version"]:
+    if FORMAT not in metadata:
         raise ValueError(
-            f"load: {os.fspath(path)} was not written by tinygrad_nm.nn.save, version {FORMAT['version']}; "
+            f"load: {os.fspath(path)} was not written by nn.save of this version; "
             "read it with safetensors.numpy.load_file and give the arrays to load_state_dict"
         )
-    if metadata.get("sha256") != _checksum(arrays):
+    if metadata[FORMAT] != _checksum(arrays):
         raise ValueError(f"load: {os.fspath(path)} was altered after it was saved: its checksum does not fit")
     model.load_state_dict(arrays)
     return model
@@ -118,17 +118,15 @@ def _write(path: str, content: bytes) -> None:
         os.close(handle)
 
 
-def _verify(safetensors: Any, path: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raises OSError unless the file holds these very arrays."""
+def _verify(safetensors: Any, path: str, content: bytes, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises OSError unless the file holds this content, and the content these very arrays."""
     with open(path, "rb") as file:
-        stored = safetensors.load(file.read())
+        if file.read() != content:
+            raise OSError(errno.EIO, "it reads back differently from what was written")
+    stored = safetensors.load(content)
     for name, array in arrays.items():
-        if (
-            name not in stored
-            or stored[name].dtype != array.dtype
-            or stored[name].tobytes() != array.tobytes()
-        ):
-            raise OSError(errno.EIO, f"{name} reads back differently from what was written")
+        if name not in stored or stored[name].dtype != array.dtype or stored[name].tobytes() != array.tobytes():
+            raise OSError(errno.EIO, f"safetensors stores {name} wrongly")
 
 
 def _sync_folder(folder: str) -> None:

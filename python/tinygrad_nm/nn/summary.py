@@ -61,9 +61,7 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain dictionaries, lists and numbers, for JSON."""
-        totals = {
-            name: getattr(self, name) for name in ("parameters", "connections", "multiply_adds", "units")
-        }
+        totals = {name: getattr(self, name) for name in ("parameters", "connections", "multiply_adds", "units")}
         rows = [dataclasses.asdict(row) | {"output_shape": list(row.output_shape)} for row in self.rows]
         return {"model": self.model, "input_shape": list(self.input_shape), "layers": rows, "totals": totals}
 
@@ -78,16 +76,12 @@ class Summary:
         ]
         widths = [max(len(line[i]) for line in table) for i in range(len(head))]
         lines = [
-            "  ".join(
-                t.ljust(w) if i < 3 else t.rjust(w) for i, (t, w) in enumerate(zip(line, widths, strict=True))
-            )
+            "  ".join(t.ljust(w) if i < 3 else t.rjust(w) for i, (t, w) in enumerate(zip(line, widths, strict=True)))
             for line in table
         ]
         rule = "-" * len(lines[0])
         text = [self.model, lines[0], rule, *lines[1:-1], rule, lines[-1]]
-        note = (
-            "units: inputs, outputs of layers with weights, and one bias unit; multiply-adds: without biases"
-        )
+        note = "units: inputs, outputs of layers with weights, and one bias unit; multiply-adds: without biases"
         return "\n".join(line.rstrip() for line in [*text, note])
 
 
@@ -96,9 +90,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _numbers(row: Any) -> tuple[str, ...]:
-    return tuple(
-        f"{getattr(row, name):,}" for name in ("parameters", "connections", "multiply_adds", "units")
-    )
+    return tuple(f"{getattr(row, name):,}" for name in ("parameters", "connections", "multiply_adds", "units"))
 
 
 def summary(model: Module, input_shape: Sequence[int] | None = None) -> Summary:
@@ -110,9 +102,7 @@ def summary(model: Module, input_shape: Sequence[int] | None = None) -> Summary:
     """
     shape = getattr(model, "input_shape", None) if input_shape is None else input_shape
     if shape is None:
-        raise ShapeError(
-            f"summary: the input shape of {type(model).__name__} is not known; give that of one example"
-        )
+        raise ShapeError(f"summary: the input shape of {type(model).__name__} is not known; give that of one example")
     shape = tuple(int(n) for n in shape)
     dtypes = {p.dtype for p in model.parameters()}
     x = Tensor(np.zeros((1, *shape), dtypes.pop() if len(dtypes) == 1 else np.float32))

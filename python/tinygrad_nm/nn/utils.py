@@ -23,12 +23,9 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     squares = [backend.xp(g.data).square(g.data, dtype="float64").sum() for g in gradients]
     norm = math.sqrt(math.fsum(float(s) for s in squares))
     if not math.isfinite(norm):
-        shapes = [
-            str(g.shape) for g, s in zip(gradients, squares, strict=True) if not math.isfinite(float(s))
-        ]
+        shapes = [str(g.shape) for g, s in zip(gradients, squares, strict=True) if not math.isfinite(float(s))]
         raise GradientError(
-            f"clip_grad_norm: the norm is {norm}, from gradients of shape {', '.join(shapes)}; see "
-            "detect_anomaly()"
+            f"clip_grad_norm: the norm is {norm}, from gradients of shape {', '.join(shapes)}; see detect_anomaly()"
         )
     if norm > max_norm:
         with no_grad():

@@ -55,9 +55,7 @@ class Step(Schedule):
     def __init__(self, optimizer: Any, every: int, factor: float = 0.1) -> None:
         super().__init__(optimizer)
         if every < 1 or not factor > 0:
-            raise ValueError(
-                f"Step: every is {every} and factor {factor}; every must be at least 1, factor above 0"
-            )
+            raise ValueError(f"Step: every is {every} and factor {factor}; every must be at least 1, factor above 0")
         self.every, self.factor = every, factor
 
     def lr(self, k: int) -> float:
@@ -94,9 +92,7 @@ class Cosine(Schedule):
     def __init__(self, optimizer: Any, total: int, final: float = 0.0) -> None:
         super().__init__(optimizer)
         if total < 1 or not final >= 0:
-            raise ValueError(
-                f"Cosine: total is {total} and final {final}; total must be at least 1, final at least 0"
-            )
+            raise ValueError(f"Cosine: total is {total} and final {final}; total must be at least 1, final at least 0")
         self.total, self.final = total, final
 
     def lr(self, k: int) -> float:

@@ -115,9 +115,7 @@ class SGD:
     def _make_velocities(self) -> None:
         for i, group in enumerate(self._flat.groups):
             flat = self._group_velocity[i] = backend.xp(group.data).zeros_like(group.data)
-            self._velocity |= {
-                id(p): flat[part] for p, part in zip(group.parameters, group.slices, strict=True)
-            }
+            self._velocity |= {id(p): flat[part] for p, part in zip(group.parameters, group.slices, strict=True)}
         for p in self.params:
             if id(p) not in self._velocity:
                 self._velocity[id(p)] = backend.xp(p.data).zeros(p.size, p.dtype)
@@ -128,9 +126,7 @@ class SGD:
 
     def state_dict(self) -> dict[str, Any]:
         """The numbers, and under "velocity" a copy of each parameter's, in order (empty before any)."""
-        velocity = (
-            [np.array(self._velocity[id(p)]).reshape(p.shape) for p in self.params] if self._velocity else []
-        )
+        velocity = [np.array(self._velocity[id(p)]).reshape(p.shape) for p in self.params] if self._velocity else []
         return self._numbers() | {"velocity": velocity}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -173,15 +169,11 @@ def _checked(params: Iterable[Tensor]) -> list[Tensor]:
         raise TypeError("SGD: params is one tensor; give a list of them")
     found = list(params)
     if not found:
-        raise ValueError(
-            "SGD: there are no parameters; was the generator model.parameters() used up already?"
-        )
+        raise ValueError("SGD: there are no parameters; was the generator model.parameters() used up already?")
     seen: set[int] = set()
     for i, p in enumerate(found):
         if not isinstance(p, Tensor):
-            raise TypeError(
-                f"SGD: parameter {i} is a {type(p).__name__}, not a tensor; give model.parameters()"
-            )
+            raise TypeError(f"SGD: parameter {i} is a {type(p).__name__}, not a tensor; give model.parameters()")
         if not (p.is_leaf and p.requires_grad):
             raise ValueError(f"SGD: parameter {i}, shape {p.shape}, is not a leaf that requires a gradient")
         if id(p) in seen:
