@@ -144,8 +144,7 @@ def test_full_mnist():
     folder = os.environ.get("TINYGRAD_NM_MNIST") or cache_folder()
     if not Path(folder).is_dir():
         pytest.skip(
-            "full MNIST is not here: run `tinygrad-nm data mnist`, or set TINYGRAD_NM_MNIST to a folder that"
-            " holds it"
+            "full MNIST is not here: run `tinygrad-nm data mnist`, or set TINYGRAD_NM_MNIST to a folder that holds it"
         )
     data = mnist(folder)
     assert len(data.train.targets) == 60000

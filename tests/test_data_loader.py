@@ -167,9 +167,7 @@ def test_fork_between_and_within_epochs():
     def rest_of_the_epoch_and_another():
         rest = [labels for _, labels in batches]
         whole = np.concatenate([labels for _, labels in loader])
-        return np.array_equal(np.concatenate(begun + rest), expected[0]) and np.array_equal(
-            whole, expected[1]
-        )
+        return np.array_equal(np.concatenate(begun + rest), expected[0]) and np.array_equal(whole, expected[1])
 
     assert in_child(rest_of_the_epoch_and_another) == 0
     begun += [labels for _, labels in batches]

@@ -45,9 +45,7 @@ def parse_idx(content: bytes, path: Path) -> Array:
         )
     header = 4 + 4 * content[3]
     if len(content) < header:
-        raise ValueError(
-            f"read_idx: {path} ends inside its header, after {len(content)} bytes; fetch it again"
-        )
+        raise ValueError(f"read_idx: {path} ends inside its header, after {len(content)} bytes; fetch it again")
     shape = tuple(int(size) for size in np.frombuffer(content, ">u4", content[3], offset=4))
     if len(content) - header != prod(shape):
         raise ValueError(

@@ -56,8 +56,7 @@ class Loader:
             raise ValueError(f"Loader: batch_size is {batch_size}; pass 1 or more")
         if drop_last and batch_size > lengths[0]:
             raise ValueError(
-                f"Loader: drop_last leaves no batch of {batch_size} in {lengths[0]} examples; lower"
-                f" batch_size"
+                f"Loader: drop_last leaves no batch of {batch_size} in {lengths[0]} examples; lower batch_size"
             )
         self.arrays = tuple(arrays)
         self.batch_size = batch_size

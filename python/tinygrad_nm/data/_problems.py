@@ -115,7 +115,5 @@ def spiral(examples: int = 2500, seed: int = 0) -> DataSet:
 
 def _count(name: str, examples: int) -> int:
     if examples < 3:
-        raise ValueError(
-            f"{name}: {examples} examples a class leave a part of the data set empty; ask for 3 or more"
-        )
+        raise ValueError(f"{name}: {examples} examples a class leave a part of the data set empty; ask for 3 or more")
     return examples
