@@ -126,6 +126,15 @@ def test_repr_shows_layers_and_arguments():
         ")",
     ]
     assert repr(nn.Parameter([1.0])) == "Parameter(tensor([1.], requires_grad=True))"
+    assert repr(nn.Linear(3, 2, bias=False, activation="sin")) == "Linear(3, 2, bias=False, activation='sin')"
+    assert repr(nn.Module()) == "Module()"
+
+
+def test_a_parameter_copies_what_it_is_made_of():
+    source = nm.tensor([1.0, 2.0], dtype="float64")
+    p = nn.Parameter(source)
+    assert p.dtype == np.float64 and p.requires_grad and not np.shares_memory(p.data, source.data)
+    assert nn.Parameter([1, 2]).dtype == np.float32
 
 
 def test_zero_grad_forgets_gradients():

@@ -123,6 +123,15 @@ def test_two_optimisers_of_one_model_both_work():
         assert np.array_equal(a.numpy(), b.numpy())
 
 
+def test_a_parameter_put_on_another_array_is_stepped_where_it_is():
+    w, v = nn.Parameter([1.0]), nn.Parameter([1.0])
+    optimiser = optim.SGD([w, v], 0.5)
+    (w * v).sum().backward()
+    w.data = np.array([3.0], np.float32)
+    optimiser.step()
+    assert (w.item(), v.item()) == (2.5, 0.5)
+
+
 def test_a_step_between_forward_and_backward_is_refused():
     model = nn.Linear(3, 1)
     optimiser = optim.SGD(model.parameters(), 0.1)

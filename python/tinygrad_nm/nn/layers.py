@@ -85,11 +85,11 @@ class Linear(Module):
 class Conv2d(Module):
     """y = sigma(K * x + b), a cross-correlation: x (N, in_channels, H, W) gives (N, out_channels, OH, OW).
 
-    kernel_size, stride, dilation: an int or (rows, columns). padding: an int, a pair, or ((top, bottom),
-    (left, right)). groups: channels in as many groups that do not see one another. `weight` is (out, in /
-    groups, KH, KW). connections: a bool table (out_channels, in_channels), as LeCun's (1989, 1998): an output
-    channel sees the input channels marked in its row. Only the stencils marked are parameters: `weight` is
-    then (links, KH, KW), row by row. activation, init, initial_bias: as for Linear.
+    kernel_size, stride, dilation: an int or (rows, columns). padding: an int, a pair, or ((top, bottom), (left,
+    right)). groups: channels in as many groups that do not see one another. `weight` is (out, in / groups, KH, KW).
+    connections: a bool table (out_channels, in_channels), as LeCun's (1989, 1998): an output channel sees the input
+    channels marked in its row. Only the stencils marked are parameters: `weight` is then (links, KH, KW), row by row.
+    activation, init, initial_bias: as for Linear.
     Raises ShapeError for sizes or a table that do not fit, ValueError for groups together with a table.
     """
 

@@ -16,13 +16,12 @@ from .module import Module, Sequential
 
 
 class DeepNetwork(Sequential):
-    """The course's N-layer network: Y_{j+1} = sigma(K_j Y_j + b_j), then W Y_N; for regression and
-    classification.
+    """The course's N-layer network for regression and classification: Y_{j+1} = sigma(K_j Y_j + b_j), then W Y_N.
 
-    widths: of the input, of each hidden layer and of the output: (2, 16, 16, 5) has two layers and five
-    classes. x (N, widths[0]) gives (N, widths[-1]): scores for `cross_entropy`, or values for `mse_loss`.
-    output_bias: W Y_N + b in place of the course's W Y_N. init: how weights start (`nn.init`), Glorot's by
-    default. Raises ShapeError for fewer than two widths or one that is not positive.
+    widths: of the input, of each hidden layer and of the output: (2, 16, 16, 5) has two layers and five classes.
+    x (N, widths[0]) gives (N, widths[-1]): scores for `cross_entropy`, or values for `mse_loss`.
+    output_bias: W Y_N + b in place of the course's W Y_N. init: how weights start (`nn.init`), Glorot's by default.
+    Raises ShapeError for fewer than two widths or one that is not positive.
     """
 
     def __init__(

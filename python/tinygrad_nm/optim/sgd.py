@@ -20,10 +20,10 @@ class SGD:
 
     With d = g + weight_decay w and velocity v = 0 at first:
 
-    - default (PyTorch's):            v <- momentum v + d;     w <- w - lr v        (nesterov: w - lr (d +
-    momentum v))
-    - lr_in_velocity (AlexNet's):     v <- momentum v + lr d;  w <- w - v           (nesterov: w - (momentum v
-    + lr d))
+        PyTorch's (the default):       v <- momentum v + d;     w <- w - lr v
+            nesterov:                                           w <- w - lr (d + momentum v)
+        AlexNet's (lr_in_velocity):    v <- momentum v + lr d;  w <- w - v
+            nesterov:                                           w <- w - (momentum v + lr d)
 
     They agree for a constant lr. When lr drops, the second still carries steps of the old size. A parameter
     without a gradient is left as it is, and so is its velocity. Parameters become views of one flat buffer
@@ -31,9 +31,9 @@ class SGD:
     schedules.
 
     params: the parameters, each once; other leaf tensors that require a gradient are taken too.
-    Raises ValueError for an empty or repeated list and for numbers out of range, TypeError for anything but
-    leaves. Sources: Krizhevsky, Sutskever, Hinton (2012), section 5; Sutskever et al. (2013) for Nesterov's
-    form.
+    Raises ValueError for an empty or repeated list, for tensors that are no such leaves and for numbers out of range,
+    TypeError for anything but tensors.
+    Sources: Krizhevsky, Sutskever, Hinton (2012), section 5; Sutskever et al. (2013) for Nesterov's form.
     """
 
     def __init__(
