@@ -31,6 +31,11 @@ class Kernel:
     make: Callable[[Callable[..., np.ndarray]], Arguments]
     written: tuple[int, ...] = (0,)
 
+    @property
+    def error(self) -> str:
+        """The beginning of its errors, as a pattern: forward kernels may call themselves by the public name."""
+        return rf"^{self.name.removesuffix('_forward')}(_forward)?: "
+
     def arguments(self, dtype: type) -> Arguments:
         """Fresh arguments of this floating type, the same values at each call; every array is contiguous."""
         generator = np.random.default_rng(7)

@@ -55,9 +55,7 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "backwards": _backwards,
     "Fortran order": np.asfortranarray,
     "odd stride": _odd_stride,
-    "big-endian, misaligned, backwards": lambda a: _backwards(
-        _odd_stride(a.astype(a.dtype.newbyteorder("S")))
-    ),
+    "big-endian, misaligned, backwards": lambda a: _backwards(_odd_stride(a.astype(a.dtype.newbyteorder("S")))),
 }
 
 
@@ -108,7 +106,7 @@ def test_wrong_dtype_is_refused(kernel: Kernel, place: int) -> None:
     for wrong in (np.float16, np.int8, np.complex64, np.bool_, object):
         arguments = kernel.arguments(np.float32)
         arguments[place] = arguments[place].astype(wrong)
-        with pytest.raises(TypeError, match=rf"^{kernel.name}: "):
+        with pytest.raises(TypeError, match=kernel.error):
             kernel(arguments)
 
 
@@ -118,7 +116,7 @@ def test_float32_and_float64_do_not_mix(kernel: Kernel) -> None:
         arguments = kernel.arguments(np.float32)
         if arguments[place].dtype == np.float32:
             arguments[place] = arguments[place].astype(np.float64)
-            with pytest.raises(TypeError, match=rf"^{kernel.name}: .*float(32|64).*float(64|32)"):
+            with pytest.raises(TypeError, match=kernel.error + r".*float(32|64).*float(64|32)"):
                 kernel(arguments)
 
 
@@ -126,13 +124,15 @@ def test_float32_and_float64_do_not_mix(kernel: Kernel) -> None:
 def test_wrong_shape_is_refused(kernel: Kernel, place: int) -> None:
     """Three axes more, one axis fewer, one row more, one channel more."""
     shape = kernel.arguments(np.float32)[place].shape
-    wrongs = [(1, 1, 1, *shape), shape[1:], (shape[0] + 1, *shape[1:])]
+    wrongs = [(1, 1, 1, *shape), (shape[0] + 1, *shape[1:])]
+    if (kernel.name, len(shape)) != ("gemm", 3):  # one matrix may serve a whole batch
+        wrongs.append(shape[1:])
     if len(shape) > 1 and (kernel.name, shape) != ("softmax_cross_entropy_forward", (2, 6, 5)):
         wrongs.append((shape[0], shape[1] + 1, *shape[2:]))  # the number of classes is free in that one
     for wrong in wrongs:
         arguments = kernel.arguments(np.float32)
         arguments[place] = np.zeros(wrong, arguments[place].dtype)
-        with pytest.raises(ValueError, match=rf"^{kernel.name}: "):
+        with pytest.raises(ValueError, match=kernel.error):
             kernel(arguments)
 
 

@@ -31,7 +31,8 @@ def _step() -> np.ndarray:
 
 
 def _child(pipe: Connection) -> None:
-    pipe.send((_product(), _step(), _cpu.threads_used()))
+    gradient, product = _step(), _product()
+    pipe.send((product, gradient, _cpu.threads_used()))
     pipe.close()
 
 
@@ -63,7 +64,7 @@ def four_threads():
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_child_computes_after_a_parallel_kernel(method: str, four_threads: None) -> None:
-    product, gradient = _product(), _step()
+    gradient, product = _step(), _product()
     assert _cpu.threads_used() > 1, "the parent ran no parallel kernel: the test shows nothing"
     for child_product, child_gradient, threads in (_in_child(method) for _ in range(2)):
         np.testing.assert_array_equal(child_product, product)
