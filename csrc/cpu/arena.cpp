@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <new>
 
 #include "shared/checked.h"
@@ -9,21 +10,22 @@
 namespace tinygrad_nm {
 namespace {
 
-constexpr std::align_val_t alignment{64};
+constexpr int64_t alignment = 64;
 constexpr int64_t kept_bytes = int64_t(64) << 20;  // the most that a thread's arena keeps between kernels
 constexpr int64_t first_bytes = int64_t(1) << 20;
 
 std::atomic<int64_t> held_bytes{0};
 
 char* allocate(int64_t bytes) {
-    char* block = static_cast<char*>(::operator new(size_t(bytes), alignment));
+    char* block = static_cast<char*>(std::aligned_alloc(alignment, size_t(bytes)));  // bytes: a multiple of it
+    if (!block) throw std::bad_alloc();
     held_bytes += bytes;
     return block;
 }
 
 void release(void* block, int64_t bytes) {
     if (!block) return;
-    ::operator delete(block, alignment);
+    std::free(block);
     held_bytes -= bytes;
 }
 
@@ -55,7 +57,8 @@ thread_local Arena arena;
 
 Scratch::Scratch(int64_t count, int64_t element_size) {
     const int64_t bytes = checked_product("scratch memory", {count, element_size});
-    bytes_ = std::max<int64_t>(64, checked_add("scratch memory", bytes, 63) / 64 * 64);
+    const int64_t rounded = checked_add("scratch memory", bytes, alignment - 1) / alignment * alignment;
+    bytes_ = std::max(alignment, rounded);
     arena.wanted = std::max(arena.wanted, arena.used + arena.elsewhere + bytes_);
     arena.grow();
     own_block_ = arena.size - arena.used < bytes_;
