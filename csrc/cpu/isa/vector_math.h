@@ -103,11 +103,11 @@ TINYGRAD_NM_INLINE Vec<T> math_exp(Vec<T> x) {
 template <class T>
 TINYGRAD_NM_INLINE Vec<T> math_tanh(Vec<T> x) {
     using N = Number<Vec<T>>;
-    const Vec<T> square = x * x, size = abs(x), one = N::constant(1);
-    const Vec<T> near = fma(x * square, polynomial(square, MathConstants<T>::tanh_terms), x);
+    const Vec<T> size = abs(x), square = x * x, one = N::constant(1);
+    const Vec<T> near = fma(size * square, polynomial(square, MathConstants<T>::tanh_terms), size);
     const Vec<T> far = one - N::constant(2) / (math_exp(size + size) + one);
-    const Vec<T> signed_far = from_bits<T>(bits(far) | (bits(x) ^ bits(size)));
-    return select(size <= N::constant(0.55), near, signed_far);
+    const Vec<T> y = select(size <= N::constant(0.55), near, far);
+    return from_bits<T>(bits(y) | (bits(x) ^ bits(size)));
 }
 
 template <class T>
