@@ -110,6 +110,16 @@ CONV_ROWS = (_grid_row(), _grid_row(groups=2, stride=(2, 1), padding=ASYMMETRIC,
 POOL_ROWS = (_grid_row(kernel=2, stride=2, size=4), _grid_row(stride=(2, 1), padding=1, size=6, ceil_mode=True))
 
 
+def _either_sign(x: tuple[int, ...], w: tuple[int, ...]) -> Draw:
+    """x and w of one cell, whose products are all well above or well below zero: no kink of an activation is near."""
+
+    def draw(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        signs = np.where(np.arange(w[0]) % 2, -1.0, 1.0)[:, None, None, None]
+        return rng.uniform(1.2, 3.0, x), signs * rng.uniform(1.2, 3.0, w)
+
+    return draw
+
+
 def _conv_terms(x: np.ndarray, w: np.ndarray, *_: Any, **__: Any) -> int:
     return int(np.prod(w.shape[1:])) + 1
 
@@ -218,7 +228,8 @@ ROWS = [
         [
             *[conv2d_variant(c) for c in CONV_ROWS],
             Variant(normal((2, 2, 4, 5), (3, 2, 3, 3), (3,)), {"activation": "scaled_tanh"}),
-            Variant(normal((2, 2, 4, 5), (3, 2, 3, 3)), {"activation": ("elu", 0.5), "padding": (1, 2)}),
+            Variant(_either_sign((2, 1, 3, 4), (3, 1, 1, 1)), {"activation": ("elu", 0.5)}),
+            Variant(_either_sign((2, 1, 3, 4), (3, 1, 1, 1)), {"activation": "relu", "stride": (1, 2)}),
             Variant(normal((0, 2, 4, 5), (3, 2, 3, 3), (3,))),
         ],
         function=_conv2d_activated,

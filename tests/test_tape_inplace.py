@@ -67,11 +67,25 @@ def test_each_write_changes_the_memory_itself(name: str) -> None:
 def test_a_write_to_what_needs_a_gradient_is_refused_outside_no_grad(name: str) -> None:
     write, _ = WRITES[name]
     x = leaf([2.0, 4.0])
-    for t in (x, x * 2.0):
+    results = [] if name.startswith("i") else [x * 2.0]  # `t += 1` rebinds a result: see below
+    for t in (x, *results):
         before = t.numpy().copy()
         with pytest.raises(GradientError, match=r"no_grad\(\)"):
             write(t)
         np.testing.assert_array_equal(t.numpy(), before)
+
+
+def test_an_augmented_assignment_to_a_result_stays_on_the_tape() -> None:
+    x = leaf([2.0, 4.0])
+    total = first = x * 2.0
+    total += x
+    total *= 3.0
+    assert first.numpy().tolist() == [4.0, 8.0]
+    total.sum().backward()
+    assert x.grad.numpy().tolist() == [9.0, 9.0]
+    count = nm.tensor(np.zeros(2))
+    count += x
+    assert count.requires_grad
 
 
 @pytest.mark.parametrize("name", WRITES)
@@ -180,8 +194,9 @@ def test_writes_of_what_does_not_fit_are_errors_and_change_nothing() -> None:
     with pytest.raises(DtypeError, match="float32"):
         x += np.ones(2, np.float32)
     with pytest.raises(DtypeError):
-        i = nm.tensor(np.arange(2))
-        i += 0.5
+        nm.tensor(np.arange(2)).add_(0.5)
+    with pytest.raises(DtypeError):
+        nm.tensor(np.arange(2)).fill_(0.5)
     np.testing.assert_array_equal(x.numpy(), [1.0, 2.0])
 
 

@@ -40,7 +40,7 @@ def record(
     """
     if type(data) not in backend.DEVICES:
         data = np.asarray(data)
-    if state.anomaly:
+    if state.anomaly and not state.sweeping:
         _check_finite(data, rule.__name__.removesuffix("_rule"), "forward", layer_path())
     nodes = tuple([x.node if isinstance(x, Tensor) else None for x in inputs])
     if state.in_rule and not any(isinstance(x, Tensor) for x in inputs):
@@ -163,13 +163,13 @@ def reaches_other_leaves(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) ->
 
 @contextlib.contextmanager
 def _sweeping(create_graph: bool) -> Iterator[None]:
-    before = state.recording, state.in_rule, state.selecting
-    state.recording, state.in_rule, state.selecting = create_graph, not create_graph, False
+    before = state.recording, state.in_rule, state.selecting, state.sweeping
+    state.recording, state.in_rule, state.selecting, state.sweeping = create_graph, not create_graph, False, True
     try:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             yield
     finally:
-        state.recording, state.in_rule, state.selecting = before
+        state.recording, state.in_rule, state.selecting, state.sweeping = before
 
 
 def _sweep(

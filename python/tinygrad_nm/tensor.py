@@ -26,6 +26,7 @@ class _State(threading.local):
     in_rule = False  # a first-order rule is running: operations take and give plain arrays
     selecting = False  # a `where` rule ran in this sweep: see ops.arithmetic.product
     anomaly = False
+    sweeping = False  # rules are running: a fault is theirs, not that of the operations they use
     step = 0  # optimiser steps of this thread, for messages
 
     def __init__(self) -> None:

@@ -110,12 +110,25 @@ def activate(x: Any, kind: str, parameter: float | None = None) -> Any:
     backend.kernels(data).activation_forward(out, data, kind, parameter)
     from_output = ACTIVATIONS[kind].from_output
     saved = None if from_output else kept(x, data)
-    return record(activation_rule, out, (x,), (saved, kind, parameter), save_out=from_output)
+    return record(RULES[kind], out, (x,), (saved, kind, parameter), save_out=from_output)
 
 
 def activation_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     x, kind, parameter = saved
     return (activation_backward(dy, out if x is None else x, kind, parameter),)
+
+
+def _rule_named(kind: str) -> Callable[..., Any]:
+    """activation_rule under the name of one activation, for messages."""
+
+    def rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
+        return activation_rule(dy, needs, out, saved)
+
+    rule.__name__ = f"{kind}_rule"
+    return rule
+
+
+RULES = {kind: _rule_named(kind) for kind in ACTIVATIONS}
 
 
 def activation_backward(dy: Any, s: Any, kind: str, parameter: float) -> Any:

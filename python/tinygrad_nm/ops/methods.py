@@ -12,7 +12,7 @@ from .._errors import DtypeError, GradientError, ShapeError
 from ..tensor import Tensor, state
 from . import activation, arithmetic, normalisation, product, reduction, shape
 from .dtype import astype, to
-from .operands import arrays
+from .operands import arrays, broadcast_shape
 
 METHODS: dict[str, Callable[..., Any]] = {
     "astype": astype,
@@ -104,9 +104,9 @@ def _store(self: Tensor, operation: str, result: Any) -> Tensor:
     if isinstance(result, Tensor) and result.node is not None and state.recording:
         raise GradientError(f"{operation}: the value has a gradient that a write would lose; use no_grad() or detach()")
     _, data = arrays(operation, self, result)
-    if getattr(data, "dtype", self.dtype).kind == "f" and self.dtype.kind != "f":
+    if np.result_type(data).kind == "f" and self.dtype.kind != "f":
         raise DtypeError(f"{operation}: floats do not fit a tensor of {self.dtype}; convert with .astype")
-    if np.broadcast_shapes(self.shape, np.shape(data)) != self.shape:
+    if broadcast_shape(operation, self.shape, np.shape(data)) != self.shape:
         raise ShapeError(f"{operation}: values of shape {np.shape(data)} do not fit a tensor of shape {self.shape}")
     _written(self, operation)
     self.data[...] = data
