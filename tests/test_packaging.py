@@ -12,12 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CMAKE = shutil.which(
-    "cmake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-)
-NINJA = shutil.which(
-    "ninja", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-)
+CMAKE = shutil.which("cmake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+NINJA = shutil.which("ninja", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
 pytestmark = [
     pytest.mark.skipif(not (ROOT / "CMakeLists.txt").exists(), reason="the tests are not in a source tree"),
@@ -87,9 +83,7 @@ def test_no_python_headers(tmp_path: Path) -> None:
     assert "apt install python3-dev" in message
 
 
-@pytest.mark.parametrize(
-    ("system", "processor"), [("FreeBSD", "amd64"), ("Linux", "riscv64"), ("Linux", "i686")]
-)
+@pytest.mark.parametrize(("system", "processor"), [("FreeBSD", "amd64"), ("Linux", "riscv64"), ("Linux", "i686")])
 def test_unsupported_system(tmp_path: Path, system: str, processor: str) -> None:
     settings = (f"-DCMAKE_SYSTEM_NAME={system}", f"-DCMAKE_SYSTEM_PROCESSOR={processor}")
     message = _configure(tmp_path, *settings)
