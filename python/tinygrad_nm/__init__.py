@@ -9,11 +9,9 @@ import importlib
 from typing import Any
 
 from . import autodiff, random
-from ._cpu import max_threads as get_num_threads
-from ._cpu import set_max_threads as set_num_threads
 from ._errors import AnomalyError, DtypeError, GradientError, ShapeError
 from .autodiff import detect_anomaly, enable_grad, no_grad
-from .backend import get_default_dtype, set_default_dtype
+from .backend import get_default_dtype, get_num_threads, set_default_dtype, set_num_threads
 from .ops import methods as _methods
 from .ops.activation import (
     cos,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _cpu
-from ._errors import DtypeError
+from ._errors import DtypeError, ShapeError
 
 Array = Any  # numpy.ndarray today; the table below says which types count
 
@@ -28,6 +28,30 @@ def kernels(array: Array) -> Any:
 def xp(array: Array) -> Any:
     """The module of array functions (numpy, or one with its names) for this array's device."""
     return DEVICES[type(array)][2]
+
+
+def empty(operation: str, like: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
+    """Memory for a result on the device of `like`, its values undefined: the one place where results are allocated."""
+    try:
+        return xp(like).empty(shape, like.dtype if dtype is None else dtype)
+    except ValueError:
+        raise ShapeError(f"{operation}: the result's shape {shape} is larger than any memory") from None
+    except MemoryError:
+        raise MemoryError(
+            f"{operation}: there is no memory for a result of shape {shape}; use smaller batches"
+        ) from None
+
+
+def set_num_threads(n: int) -> None:
+    """Limits the kernels to n threads (at least 1) for the whole process; results do not depend on it."""
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise ValueError(f"set_num_threads: {n!r} is not a number of threads; use an int of at least 1")
+    _cpu.set_max_threads(int(n))
+
+
+def get_num_threads() -> int:
+    """The most threads that a kernel uses: OMP_NUM_THREADS, else the processors of the affinity mask, at the start."""
+    return _cpu.max_threads()
 
 
 def device_of(array: Array) -> str:
@@ -76,9 +100,12 @@ def from_data(data: Any, dtype: Any, operation: str) -> np.ndarray:
     if isinstance(data, np.ndarray):
         array = native(data, operation)
     else:
-        array = np.asarray(data)
+        try:
+            array = np.asarray(data)
+        except ValueError:
+            raise ShapeError(f"{operation}: the data is ragged; give numbers of one rectangular shape") from None
         if array.dtype.kind == "O":
-            raise ValueError(f"{operation}: the data is ragged or holds objects; give numbers of one rectangular shape")
+            raise ValueError(f"{operation}: the data holds objects; give numbers")
         if dtype is None and array.dtype.kind in "iuf" and not _holds_arrays(data):
             array = array.astype(_default_dtype)
     return native(np.array(array, dtype=dtype, copy=True, order="C"), operation)

@@ -106,7 +106,7 @@ def activate(x: Any, kind: str, parameter: float | None = None) -> Any:
     if kind == "identity":
         return x
     data = floating(kind, x)
-    out = xp_of(data).empty(data.shape, data.dtype)
+    out = backend.empty(kind, data, data.shape)
     backend.kernels(data).activation_forward(out, data, kind, parameter)
     from_output = ACTIVATIONS[kind].from_output
     saved = None if from_output else kept(x, data)
@@ -136,7 +136,7 @@ def activation_backward(dy: Any, s: Any, kind: str, parameter: float) -> Any:
     if isinstance(dy, Tensor) or isinstance(s, Tensor):
         return product(dy, ACTIVATIONS[kind].derivative(s, parameter))
     dy, s = same_float(kind, dy=dy, saved=s)
-    out = xp_of(dy).empty(dy.shape, dy.dtype)
+    out = backend.empty(kind, dy, dy.shape)
     backend.kernels(dy).activation_backward(out, dy, s, kind, parameter)
     return where(dy == 0, 0.0, out) if state.selecting else out
 
@@ -221,7 +221,7 @@ def normal_distribution(x: Any) -> Any:
     data = array("gelu", x)
     # gelu'(x) = Phi(x) + x phi(x): the kernel gives the left side, with less rounding than gelu(x) / x
     xp = xp_of(data)
-    slope = xp.empty(data.shape, data.dtype)
+    slope = backend.empty("gelu", data, data.shape)
     backend.kernels(data).activation_backward(slope, xp.ones_like(data), data, "gelu", 0.0)
     density = xp.exp(data * data * -0.5) * (1.0 / math.sqrt(2.0 * math.pi))
     return record(normal_distribution_rule, slope - data * density, (x,), (kept(x, data),))

@@ -102,7 +102,7 @@ def _positive(operation: str, counted: int, reduction: str) -> int:
 def _softmax_cross_entropy(logits: Any, labels: Any, ignore_index: int) -> Any:
     """The fused kernel: logits (N, C, S), labels int64 (N, S) -> loss (N, S), 0 where ignored."""
     data = logits.data
-    out = backend.xp(data).empty(labels.shape, data.dtype)
+    out = backend.empty("cross_entropy", data, labels.shape)
     backend.kernels(data).softmax_cross_entropy_forward(out, data, labels, ignore_index)
     return record(softmax_cross_entropy_rule, out, (logits,), (logits, labels, ignore_index))
 
@@ -112,7 +112,7 @@ def softmax_cross_entropy_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any
     logits, labels, ignore_index = saved
     if isinstance(dy, Tensor):
         return pull_back(lambda x: softmax_cross_entropy_definition(x, labels, ignore_index), (logits,), dy, needs)
-    dx = backend.xp(logits).empty(logits.shape, logits.dtype)
+    dx = backend.empty("cross_entropy", logits, logits.shape)
     (dloss,) = same_float("cross_entropy", dy=dy)
     backend.kernels(logits).softmax_cross_entropy_backward(dx, dloss, logits, labels, ignore_index)
     return (dx,)
@@ -183,7 +183,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
 def _dropout(x: Any, p: float, seed: int, stream: int) -> Any:
     data = floating("dropout", x)
     examples = data.shape[0] if data.ndim else 1
-    out = backend.xp(data).empty(data.shape, data.dtype)
+    out = backend.empty("dropout", data, data.shape)
     rows = (examples, count(data.shape[1:]))
     backend.kernels(data).dropout(out.reshape(rows), data.reshape(rows), p, seed, stream, 0)
     return record(dropout_rule, out, (x,), (p, seed, stream))

@@ -38,7 +38,7 @@ def local_response_norm(
     if data.shape[1] % groups:
         raise ShapeError(f"local_response_norm: {data.shape[1]} channels do not divide into {groups} groups")
     options = (size, float(alpha), float(beta), float(k), bool(divide_by_size), groups)
-    out = backend.xp(data).empty(data.shape, data.dtype)
+    out = backend.empty("local_response_norm", data, data.shape)
     backend.kernels(data).local_response_norm_forward(out, data, *options)
     return record(local_response_norm_rule, out, (x,), (kept(x, data), options))
 
@@ -47,7 +47,7 @@ def local_response_norm_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     x, options = saved
     if isinstance(dy, Tensor):
         return pull_back(lambda v: local_response_norm_definition(v, *options), (x,), dy, needs)
-    dx = backend.xp(x).empty(x.shape, x.dtype)
+    dx = backend.empty("local_response_norm", x, x.shape)
     backend.kernels(x).local_response_norm_backward(dx, *same_float("local_response_norm", dy=dy), x, *options)
     return (dx,)
 

@@ -55,8 +55,8 @@ def max_pool2d(
     geometry = _geometry("max_pool2d", kernel_size, stride, padding, dilation, ceil_mode)
     data = floating("max_pool2d", x)
     shape = _output("max_pool2d", data.shape, geometry)
-    xp = backend.xp(data)
-    out, positions = xp.empty(shape, data.dtype), xp.empty(shape, np.int32)
+    out = backend.empty("max_pool2d", data, shape)
+    positions = backend.empty("max_pool2d", data, shape, np.int32)
     backend.kernels(data).max_pool2d_forward(out, positions, data, geometry)
     return record(max_pool2d_rule, out, (x,), (positions, data.shape))
 
@@ -68,7 +68,7 @@ def max_pool2d_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
 def _scatter(dy: Any, positions: Any, shape: tuple[int, ...]) -> Any:
     """dx of max_pool2d: dy added at the positions of the maxima."""
     (data,) = same_float("max_pool2d", dy=dy)
-    out = backend.xp(data).empty(shape, data.dtype)
+    out = backend.empty("max_pool2d", data, shape)
     backend.kernels(data).max_pool2d_backward(out, data, positions)
     return record(max_pool2d_scatter_rule, out, (dy,), (positions, shape))
 
@@ -80,7 +80,7 @@ def max_pool2d_scatter_rule(ddx: Any, needs: Any, out: Any, saved: Any) -> Any:
 def _gather(x: Any, positions: Any, shape: tuple[int, ...]) -> Any:
     """x at the positions of the maxima: max_pool2d with its choice held fixed."""
     (data,) = same_float("max_pool2d", input=x)
-    out = backend.xp(data).empty(positions.shape, data.dtype)
+    out = backend.empty("max_pool2d", data, positions.shape)
     backend.kernels(data).max_pool2d_gather(out, data, positions)
     return record(max_pool2d_rule, out, (x,), (positions, shape))
 
@@ -103,7 +103,7 @@ def avg_pool2d(
 
 def _mean(x: Any, geometry: Geometry, count_include_pad: bool) -> Any:
     data = floating("avg_pool2d", x)
-    out = backend.xp(data).empty(_output("avg_pool2d", data.shape, geometry), data.dtype)
+    out = backend.empty("avg_pool2d", data, _output("avg_pool2d", data.shape, geometry))
     backend.kernels(data).avg_pool2d_forward(out, data, geometry, count_include_pad)
     return record(avg_pool2d_rule, out, (x,), (data.shape, geometry, count_include_pad))
 
@@ -115,7 +115,7 @@ def avg_pool2d_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
 def _spread(dy: Any, shape: tuple[int, ...], geometry: Geometry, count_include_pad: bool) -> Any:
     """dx of avg_pool2d: each dy shared among its window."""
     (data,) = same_float("avg_pool2d", dy=dy)
-    out = backend.xp(data).empty(shape, data.dtype)
+    out = backend.empty("avg_pool2d", data, shape)
     backend.kernels(data).avg_pool2d_backward(out, data, geometry, count_include_pad)
     return record(avg_pool2d_spread_rule, out, (dy,), (geometry, count_include_pad))
 

@@ -42,7 +42,7 @@ def _batched(a: Any, b: Any) -> Any:
     xa, xb = array("matmul", a), array("matmul", b)
     batch = broadcast_shape("matmul", xa.shape[:-2], xb.shape[:-2])
     xp = backend.xp(xa)
-    out = xp.empty((*batch, xa.shape[-2], xb.shape[-1]), xa.dtype)
+    out = backend.empty("matmul", xa, (*batch, xa.shape[-2], xb.shape[-1]))
     stacked = (count(batch), *out.shape[-2:])
     backend.kernels(out).gemm(out.reshape(stacked), _stack(xp, xa, batch), _stack(xp, xb, batch))
     return record(matmul_rule, out, (a, b), (a, b, xa.shape, xb.shape))
@@ -81,7 +81,7 @@ def linear(x: Any, weight: Any, bias: Any = None, activation: Any = None) -> Any
         return reshape(linear(flat, weight, bias, activation), (*x_data.shape[:-1], w.shape[0]))
     if kind != "identity" and not ACTIVATIONS[kind].from_output:
         return activate(linear(x, weight, bias), kind, parameter)
-    out = backend.xp(w).empty((x_data.shape[0], w.shape[0]), w.dtype)
+    out = backend.empty("linear", w, (x_data.shape[0], w.shape[0]))
     backend.kernels(out).gemm(out, x_data, w.T, 1.0, 0.0, b, kind, parameter)
     saved = (kept(x, x_data), kept(weight, w), kind, parameter)
     return record(linear_rule, out, (x, weight, bias), saved, save_out=kind != "identity")
