@@ -147,7 +147,7 @@ def _key(x: Any, key: Any) -> tuple[Any, bool]:
             part = part.data
         elif isinstance(part, list):
             part = np.asarray(part, dtype=None if part else np.intp)
-        if isinstance(part, tuple(backend.DEVICES)):
+        if type(part) in backend.DEVICES:
             if part.dtype == bool:
                 plain.extend(part.nonzero() if part.ndim else [part])
                 _check_mask(x, part, len(plain) - max(part.ndim, 1))
@@ -162,7 +162,7 @@ def _key(x: Any, key: Any) -> tuple[Any, bool]:
                 plain.append(operator.index(part))
             except TypeError:
                 raise DtypeError(f"getitem: {part!r} is not an index; use ints, slices or integer arrays") from None
-    return tuple(plain), any(isinstance(p, (bool, *backend.DEVICES)) for p in plain)
+    return tuple(plain), any(isinstance(p, bool) or type(p) in backend.DEVICES for p in plain)
 
 
 def _check_mask(x: Any, mask: Any, position: int) -> None:
