@@ -49,7 +49,7 @@ def known(operation: str, what: str, value: str, choices: Iterable[str]) -> None
 # of them.
 RECIPES = {
     ("lenet5", "mnist"): Recipe(epochs=10, batch=32, lr=0.03),
-    ("lenet5", "embedded"): Recipe(epochs=25, batch=32, lr=0.06, shift=2),
+    ("lenet5", "embedded"): Recipe(epochs=30, batch=32, lr=0.06, shift=2),
     ("lenet", "mnist"): Recipe(epochs=10, batch=32, lr=0.05),
     ("lenet", "embedded"): Recipe(epochs=30, batch=32, lr=0.06, shift=1),
     ("lenet1989", "mnist"): Recipe(epochs=20, batch=16, lr=0.05),
