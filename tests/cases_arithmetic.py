@@ -269,6 +269,21 @@ ROWS = [
         exact=True,
     ),
     Case(
+        "getitem",  # the index operator: x[key]
+        lambda x, key: x[key],
+        [
+            Variant(normal((4, 5)), {"key": (slice(None, None, -2), 1)}),
+            Variant(normal((4, 5)), {"key": (Ellipsis, None, slice(1, 3))}),
+            Variant(normal((4, 5)), {"key": np.array([[0, 3, 0], [1, 1, -1]])}),
+            Variant(normal((4, 5)), {"key": (np.array([2, 0, 2]), np.array([1, 4, 1]))}),
+            Variant(normal((3,)), {"key": np.array([True, False, True])}),
+            Variant(normal((3,)), {"key": 1}),
+        ],
+        function=lambda x, key: nm.identity(x)[key],
+        linear=(0,),
+        exact=True,
+    ),
+    Case(
         "flatten",
         _flatten,
         [Variant(normal((2, 3, 4))), Variant(normal((2, 3, 4)), {"start_axis": 1})],
