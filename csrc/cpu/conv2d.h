@@ -5,7 +5,8 @@
 
 namespace tinygrad_nm {
 
-// out (N, O, OH, OW) = activation(y + bias[o]) from x (N, C, H, W), w (O, C/groups, KH, KW), bias (O,) or null.
+// out (N, O, OH, OW) = activation(y + bias[o]) from x (N, C, H, W), w (O, C/groups, KH, KW), bias (O,) or
+// null.
 template <class T>
 struct Conv2dForward {
     T* out;
@@ -19,8 +20,9 @@ struct Conv2dForward {
 
 // The adjoint in x: out (N, C, H, W) from dy (N, O, OH, OW), w (O, C/groups, KH, KW),
 //   out[n, c, ih, iw] = sum over o in the group of c, i, j of w[o, c, i, j] * dy[n, o, oh, ow]
-// where oh*stride_h = ih + pad_top - i*dilation_h, ow*stride_w = iw + pad_left - j*dilation_w, and dy = 0 outside of its
-// plane (a zero that is multiplied; taps that miss the stride are no terms at all). Every element is written.
+// over the (oh, ow) inside of dy with oh*stride_h = ih + pad_top - i*dilation_h, ow*stride_w = iw + pad_left
+// - j*dilation_w. Every element is written. An infinite or NaN weight may reach results whose (oh, ow) would
+// lie outside of dy too, as a product with zero: the two algorithms behind this differ there, and only there.
 template <class T>
 struct Conv2dBackwardInput {
     T* out;

@@ -1,32 +1,32 @@
 // Convolutions as matrix products whose second operand is gathered from the images (implicit GEMM).
 //
-// Forward and backward-input are both a correlation, at stride 1 in the latter: an input position p = ih + pad_top
-// is reached by the taps i with i*dilation = p mod stride, whose outputs are then adjacent. So each residue class of
-// (p mod stride_h, q mod stride_w) is a dense problem of its own, with its own few taps.
+// Forward and backward-input are both a correlation, at stride 1 in the latter: an input position p = ih +
+// pad_top is reached by the taps i with i*dilation = p mod stride, whose outputs are then adjacent. So each
+// residue class of (p mod stride_h, q mod stride_w) is a dense problem of its own, with its own few taps.
+// Where that would multiply many zeros from outside of dy, backward-input scatters instead
+// (conv2d_scatter_body.h).
 #pragma once
 #include "cpu/conv2d.h"
+#include "cpu/conv2d_scatter_body.h"
 #include "cpu/patches_body.h"
 
 namespace tinygrad_nm {
 namespace {
-
-// Fewer tasks than this leave threads idle: blocks are made smaller.
-constexpr int64_t enough_tasks = 16;
 
 // out[n, g, m, y, x] = epilogue(sum over c, i, j of weight[g, m, c, i, j] * source[n, g, c, y + i, x + j])
 // where y + i and x + j stand for the axes' positions. Rows of the product are m, its columns are (n, y, x).
 template <class T>
 struct Correlation {
     const char* operation;
-    int64_t batch, groups, m, channels;    // m and channels of a group
-    Images<T> source;                      // groups * channels channels
+    int64_t batch, groups, m, channels;  // m and channels of a group
+    Images<T> source;                    // groups * channels channels
     const T* weight;
     int64_t weight_group, weight_m;
     Strides weight_taps;
-    T* out;    // groups * m channels
+    T* out;  // groups * m channels
     int64_t out_m;
     Strides out_positions;
-    Epilogue<T> epilogue;    // bias (groups * m)
+    Epilogue<T> epilogue;  // bias (groups * m)
 
     int64_t depth() const { return channels * source.y.taps * source.x.taps; }
 };
@@ -78,7 +78,8 @@ struct PackedWeights {
                 const T* weight = c.weight + group * c.weight_group + i * c.weight_m;
                 T* panel = panels + (group * depth + p0) * padded_m + i * kc;
                 for (int64_t r = 0; r < tile_rows; ++r, weight += c.weight_m)
-                    for (int64_t p = 0; p < kc; ++p) panel[p * tile_rows + r] = i + r < c.m ? weight[offsets[p]] : T(0);
+                    for (int64_t p = 0; p < kc; ++p)
+                        panel[p * tile_rows + r] = i + r < c.m ? weight[offsets[p]] : T(0);
             }
         });
     }
@@ -86,13 +87,13 @@ struct PackedWeights {
 
 // One task of a correlation: a block of positions and rows [m_begin, m_end) of one group.
 template <class T>
-void correlate_block(const Correlation<T>& c, const PackedWeights<T>& weights, const BlockPlan& plan, const PositionBlock& block,
-                     int64_t group, int64_t m_begin, int64_t m_end) {
+void correlate_block(const Correlation<T>& c, const PackedWeights<T>& weights, const BlockPlan& plan,
+                     const PositionBlock& block, int64_t group, int64_t m_begin, int64_t m_end) {
     constexpr int64_t nr = tile_columns<T>;
     const Images<T>& source = c.source;
     const int64_t depth = c.depth(), positions = block.positions(), taps = source.y.taps * source.x.taps;
-    const WindowLayout layout(depth ? divide_up(weights.block, taps) + (weights.block % taps != 0) : 0, source.y,
-                              source.x, plan);
+    const WindowLayout layout(depth ? divide_up(weights.block, taps) + (weights.block % taps != 0) : 0,
+                              source.y, source.x, plan);
     Scratch window_memory(block.images * layout.image_stride() + Lanes<T>::slack, sizeof(T));
     Scratch panel_memory(weights.block * nr + Lanes<T>::slack, sizeof(T));
     T* const window = static_cast<T*>(window_memory.data);
@@ -106,23 +107,26 @@ void correlate_block(const Correlation<T>& c, const PackedWeights<T>& weights, c
     Epilogue<T> epilogue = c.epilogue;
     if (epilogue.bias) epilogue.bias += group * c.m;
 
-    for (int64_t p0 = 0; p0 < larger(depth, 1); p0 += weights.block) {    // depth 0: one empty block writes zeros
+    for (int64_t p0 = 0; p0 < larger(depth, 1);
+         p0 += weights.block) {  // depth 0: one empty block writes zeros
         const int64_t kc = smaller(weights.block, depth - p0);
         const bool last = p0 + kc >= depth;
         if (kc > 0) {
             const int64_t first = p0 / taps, end = divide_up(p0 + kc, taps);
             copy_window(source, block, group * c.channels + first, end - first, layout, window);
-            tap_offsets(p0 - first * taps, kc, source.y.taps, source.x.taps, layout.taps(source.y, source.x), rows);
+            tap_offsets(p0 - first * taps, kc, source.y.taps, source.x.taps, layout.taps(source.y, source.x),
+                        rows);
         }
         for (int64_t j = 0; j < positions; j += nr) {
             const int columns = int(smaller(nr, positions - j));
             gather_panel(panel, window, rows, kc, Lanes<T>(from + j, columns));
-            const bool adjacent = to[j + columns - 1] - to[j] == columns - 1;    // tables only grow
+            const bool adjacent = to[j + columns - 1] - to[j] == columns - 1;  // tables only grow
             for (int64_t i = m_begin; i < m_end; i += tile_rows) {
-                const Tile<T> tile = {i, 0, int(smaller(tile_rows, m_end - i)), columns, T(1), T(p0 > 0),
-                                      last ? &epilogue : nullptr};
-                correlate_tile(kc, weights.panels + (group * depth + p0) * weights.padded_m + i * kc, panel, tile,
-                               out + i * c.out_m + (adjacent ? to[j] : 0), c.out_m, adjacent ? nullptr : to + j);
+                const Tile<T> tile = {i,    0,         int(smaller(tile_rows, m_end - i)), columns,
+                                      T(1), T(p0 > 0), last ? &epilogue : nullptr};
+                correlate_tile(kc, weights.panels + (group * depth + p0) * weights.padded_m + i * kc, panel,
+                               tile, out + i * c.out_m + (adjacent ? to[j] : 0), c.out_m,
+                               adjacent ? nullptr : to + j);
             }
         }
     }
@@ -133,12 +137,11 @@ void correlate(const Correlation<T>& c) {
     const int64_t height = c.source.y.results, width = c.source.x.results;
     if (c.batch == 0 || height == 0 || width == 0) return;
     const int64_t depth = c.depth();
-    Scratch memory(checked_product(c.operation, {c.groups, divide_up(c.m, tile_rows) * tile_rows, depth}), sizeof(T));
+    Scratch memory(checked_product(c.operation, {c.groups, divide_up(c.m, tile_rows) * tile_rows, depth}),
+                   sizeof(T));
     const PackedWeights<T> weights(c, static_cast<T*>(memory.data));
 
-    constexpr int64_t nr = tile_columns<T>;
-    const int64_t wanted = divide_up(divide_up(c.batch * height * width * c.groups, enough_tasks), nr) * nr;
-    const BlockPlan plan(c.batch, height, width, larger(nr, smaller(wanted, most_positions)));
+    const BlockPlan plan(c.batch, height, width, task_positions<T>(c.batch * height * width * c.groups));
     const int64_t blocks = c.groups * plan.count();
     // Few positions: the rows are cut too, although each part gathers its patches again.
     const int64_t rows = equal_block(c.m, divide_up(c.m, divide_up(enough_tasks, blocks)), tile_rows);
@@ -151,34 +154,36 @@ void correlate(const Correlation<T>& c) {
     });
 }
 
-// out[n, o, oh, ow] = activation(bias[o] + sum over c, i, j of w[o, c, i, j] * x[n, c, oh*stride - pad + i*dilation, ..])
-// out (N, O, OH, OW), x (N, C, H, W), w (O, C/groups, KH, KW), bias (O,) or null.
+// out[n, o, oh, ow] = activation(bias[o] + sum over c, i, j of w[o, c, i, j] * x[n, c, oh*stride - pad +
+// i*dilation, ..]) out (N, O, OH, OW), x (N, C, H, W), w (O, C/groups, KH, KW), bias (O,) or null.
 template <class T>
 void conv2d_forward(const Conv2dForward<T>& a) {
     const Conv2dShape& s = a.shape;
     const int64_t taps = s.kernel_h * s.kernel_w, filter = s.group_channels * taps;
     const int64_t plane = s.height * s.width, out_plane = s.out_h * s.out_w;
-    correlate(Correlation<T>{
-        "conv2d", s.batch, s.groups, s.group_filters, s.group_channels,
-        Images<T>{a.x, s.channels * plane, plane,
-                  Axis{s.height, s.out_h, s.kernel_h, s.stride_h, s.dilation_h, s.pad_top},
-                  Axis{s.width, s.out_w, s.kernel_w, s.stride_w, s.dilation_w, s.pad_left}},
-        a.w, s.group_filters * filter, filter, Strides{taps, s.kernel_w, 1},
-        a.out, out_plane, Strides{s.filters * out_plane, s.out_w, 1},
-        Epilogue<T>{a.bias, BiasAxis::rows, a.activation, a.parameter}});
+    correlate(
+        Correlation<T>{"conv2d", s.batch, s.groups, s.group_filters, s.group_channels,
+                       Images<T>{a.x, s.channels * plane, plane,
+                                 Axis{s.height, s.out_h, s.kernel_h, s.stride_h, s.dilation_h, s.pad_top},
+                                 Axis{s.width, s.out_w, s.kernel_w, s.stride_w, s.dilation_w, s.pad_left}},
+                       a.w, s.group_filters * filter, filter, Strides{taps, s.kernel_w, 1}, a.out, out_plane,
+                       Strides{s.filters * out_plane, s.out_w, 1},
+                       Epilogue<T>{a.bias, BiasAxis::rows, a.activation, a.parameter}});
 }
 
 // One residue class of the input positions along an axis, with the taps that reach it.
 struct ResidueClass {
-    Axis axis;    // results are the positions of the class, the source is dy; taps run backwards, from the last one
-    int64_t first, last_tap, tap_step;    // first position, tap that stands first in the axis, step to the next one
+    Axis axis;  // results are the positions of the class, the source is dy; taps run backwards, from the last
+                // one
+    int64_t first, last_tap,
+        tap_step;  // first position, tap that stands first in the axis, step to the next one
 
-    ResidueClass(int64_t residue, int64_t size, int64_t out_size, int64_t kernel, int64_t stride, int64_t dilation,
-                 int64_t pad) {
+    ResidueClass(int64_t residue, int64_t size, int64_t out_size, int64_t kernel, int64_t stride,
+                 int64_t dilation, int64_t pad) {
         // Padded position = residue + stride * t, for t in [begin, end).
         const int64_t begin = divide_up(larger(pad - residue, 0), stride);
         const int64_t end = divide_up(larger(pad + size - residue, 0), stride);
-        int64_t tap = 0, period = 1;    // taps tap, tap + period, ... have tap * dilation = residue mod stride
+        int64_t tap = 0, period = 1;  // taps tap, tap + period, ... have tap * dilation = residue mod stride
         while (tap < smaller(kernel, stride) && tap * dilation % stride != residue) ++tap;
         while (period * dilation % stride != 0) ++period;
         const bool reached = tap < kernel && tap * dilation % stride == residue;
@@ -186,34 +191,36 @@ struct ResidueClass {
         last_tap = tap + larger(taps - 1, 0) * period;
         tap_step = period;
         first = residue + stride * begin - pad;
-        axis = {out_size, larger(end - begin, 0), taps, 1, period * dilation / stride,
-                (last_tap * dilation - residue) / stride - begin};
+        axis = {out_size, larger(end - begin, 0),     taps,
+                1,        period * dilation / stride, (last_tap * dilation - residue) / stride - begin};
     }
 };
 
-// out[n, c, ih, iw] = sum over o, i, j of w[o, c, i, j] * dy[n, o, oh, ow], oh*stride_h = ih + pad_top - i*dilation_h
-// and ow likewise. out (N, C, H, W), dy (N, O, OH, OW), w (O, C/groups, KH, KW).
+// out[n, c, ih, iw] = sum over o, i, j of w[o, c, i, j] * dy[n, o, oh, ow], oh*stride_h = ih + pad_top -
+// i*dilation_h and ow likewise. out (N, C, H, W), dy (N, O, OH, OW), w (O, C/groups, KH, KW).
 template <class T>
 void conv2d_backward_input(const Conv2dBackwardInput<T>& a) {
     const Conv2dShape& s = a.shape;
+    if (scatter_pays(s)) return conv2d_backward_input_scatter(a);
     const int64_t taps = s.kernel_h * s.kernel_w, filter = s.group_channels * taps;
     const int64_t plane = s.height * s.width, out_plane = s.out_h * s.out_w;
     for (int64_t residue_h = 0; residue_h < smaller(s.stride_h, s.height + s.pad_top); ++residue_h)
         for (int64_t residue_w = 0; residue_w < smaller(s.stride_w, s.width + s.pad_left); ++residue_w) {
-            const ResidueClass h(residue_h, s.height, s.out_h, s.kernel_h, s.stride_h, s.dilation_h, s.pad_top);
-            const ResidueClass w(residue_w, s.width, s.out_w, s.kernel_w, s.stride_w, s.dilation_w, s.pad_left);
+            const ResidueClass h(residue_h, s.height, s.out_h, s.kernel_h, s.stride_h, s.dilation_h,
+                                 s.pad_top);
+            const ResidueClass w(residue_w, s.width, s.out_w, s.kernel_w, s.stride_w, s.dilation_w,
+                                 s.pad_left);
             correlate(Correlation<T>{
                 "conv2d_backward_input", s.batch, s.groups, s.group_channels, s.group_filters,
                 Images<T>{a.dy, s.filters * out_plane, out_plane, h.axis, w.axis},
                 a.w + h.last_tap * s.kernel_w + w.last_tap, s.group_filters * filter, taps,
-                Strides{filter, -h.tap_step * s.kernel_w, -w.tap_step},
-                a.out + h.first * s.width + w.first, plane,
-                Strides{s.channels * plane, s.stride_h * s.width, s.stride_w}, Epilogue<T>{}});
+                Strides{filter, -h.tap_step * s.kernel_w, -w.tap_step}, a.out + h.first * s.width + w.first,
+                plane, Strides{s.channels * plane, s.stride_h * s.width, s.stride_w}, Epilogue<T>{}});
         }
 }
 
-// A task of the weight gradient: taps [tap_begin, tap_end) of all filters of a group, over blocks [begin, end) of
-// the positions, into out (group's filters, C/groups * KH * KW).
+// A task of the weight gradient: taps [tap_begin, tap_end) of all filters of a group, over blocks [begin,
+// end) of the positions, into out (group's filters, C/groups * KH * KW).
 template <class T>
 struct WeightTask {
     int64_t group, tap_begin, tap_end, begin, end;
@@ -249,7 +256,7 @@ void correlate_with_gradient(const Conv2dBackwardWeight<T>& a, const Images<T>& 
         copy_window(x, block, task.group * s.group_channels + first, channels, layout, window);
         const T* dy = a.dy + (block.image * s.filters + task.group * s.group_filters) * out_plane +
                       block.row * s.out_w + block.column;
-        for (int64_t i = 0; i < padded_m; ++i) {    // transposed into panels of tile_rows
+        for (int64_t i = 0; i < padded_m; ++i) {  // transposed into panels of tile_rows
             T* to = gradient + i / tile_rows * tile_rows * kc + i % tile_rows;
             for (int64_t p = 0; p < kc; ++p)
                 to[p * tile_rows] = i < s.group_filters ? dy[i * out_plane + from[p]] : T(0);
@@ -258,18 +265,20 @@ void correlate_with_gradient(const Conv2dBackwardWeight<T>& a, const Images<T>& 
             const int columns = int(smaller(nr, count - j));
             gather_panel(panel, window, rows, kc, Lanes<T>(lanes + j, columns));
             for (int64_t i = 0; i < s.group_filters; i += tile_rows) {
-                const Tile<T> tile = {i, 0, int(smaller(tile_rows, s.group_filters - i)), columns, T(1),
-                                      T(b > task.begin), nullptr};
-                correlate_tile<T>(kc, gradient + i * kc, panel, tile, task.out + i * filter + task.tap_begin + j,
-                                  filter, nullptr);
+                const Tile<T> tile = {i,       0,    int(smaller(tile_rows, s.group_filters - i)),
+                                      columns, T(1), T(b > task.begin),
+                                      nullptr};
+                correlate_tile<T>(kc, gradient + i * kc, panel, tile,
+                                  task.out + i * filter + task.tap_begin + j, filter, nullptr);
             }
         }
     }
 }
 
-// out[o, c, i, j] = sum over n, oh, ow of dy[n, o, oh, ow] * x[n, c, oh*stride_h - pad_top + i*dilation_h, ..]
-// out (O, C/groups, KH, KW), x (N, C, H, W), dy (N, O, OH, OW). Rows of the product are o, its columns c, i, j. Where
-// these give too few tasks, the positions are cut into a number of partial sums that depends on the shape alone.
+// out[o, c, i, j] = sum over n, oh, ow of dy[n, o, oh, ow] * x[n, c, oh*stride_h - pad_top + i*dilation_h,
+// ..] out (O, C/groups, KH, KW), x (N, C, H, W), dy (N, O, OH, OW). Rows of the product are o, its columns c,
+// i, j. Where these give too few tasks, the positions are cut into a number of partial sums that depends on
+// the shape alone.
 template <class T>
 void conv2d_backward_weight(const Conv2dBackwardWeight<T>& a) {
     const Conv2dShape& s = a.shape;

@@ -1,9 +1,9 @@
 // Patches of images as a matrix that is never stored: gathered straight into GEMM panels.
 //
-// The results of a correlation (image, row, column) are cut into blocks. The part of the source that a block reads
-// is copied once, with its zero padding, into a window; in a window the element for a result and a tap (channel, i, j)
-// lies at offset(result) + offset(tap), without any test for borders. So a panel, whichever of the two runs along
-// its lanes, is gathered by two tables of offsets.
+// The results of a correlation (image, row, column) are cut into blocks. The part of the source that a block
+// reads is copied once, with its zero padding, into a window; in a window the element for a result and a tap
+// (channel, i, j) lies at offset(result) + offset(tap), without any test for borders. So a panel, whichever
+// of the two runs along its lanes, is gathered by two tables of offsets.
 #pragma once
 #include "cpu/arena.h"
 #include "cpu/parallel.h"
@@ -16,13 +16,23 @@ namespace {
 struct Axis {
     int64_t size, results, taps, step, tap_step, before;
 
-    int64_t extent(int64_t some_results) const { return (some_results - 1) * step + (taps - 1) * tap_step + 1; }
+    int64_t extent(int64_t some_results) const {
+        return (some_results - 1) * step + (taps - 1) * tap_step + 1;
+    }
 };
 
-constexpr int64_t most_positions = 512;    // results in a block
+constexpr int64_t most_positions = 512;  // results in a block
+constexpr int64_t enough_tasks = 16;     // fewer leave threads idle: blocks are made smaller
+
+// Results in a block so that `all` of them give enough tasks.
+template <class T>
+int64_t task_positions(int64_t all) {
+    constexpr int64_t unit = tile_columns<T>;
+    return larger(unit, smaller(divide_up(divide_up(all, enough_tasks), unit) * unit, most_positions));
+}
 
 struct PositionBlock {
-    int64_t image, images, row, rows, column, columns;    // first and number
+    int64_t image, images, row, rows, column, columns;  // first and number
 
     int64_t positions() const { return images * rows * columns; }
 };
@@ -30,7 +40,7 @@ struct PositionBlock {
 // Cuts a batch of results into blocks of whole images, else of rows of one image, else of parts of a row.
 struct BlockPlan {
     int64_t batch, height, width;
-    int64_t images, rows, columns;    // of a block; the last ones may be smaller
+    int64_t images, rows, columns;  // of a block; the last ones may be smaller
 
     BlockPlan(int64_t batch, int64_t height, int64_t width, int64_t positions)
         : batch(batch), height(height), width(width) {
@@ -46,7 +56,7 @@ struct BlockPlan {
         const int64_t across = divide_up(width, columns), down = divide_up(height, rows);
         const int64_t image = index / (across * down) * images;
         const int64_t row = index / across % down * rows, column = index % across * columns;
-        return {image, smaller(images, batch - image), row, smaller(rows, height - row),
+        return {image,  smaller(images, batch - image),  row, smaller(rows, height - row),
                 column, smaller(columns, width - column)};
     }
 };
@@ -95,7 +105,9 @@ struct WindowLayout {
         : channels(channels), height(y.extent(plan.rows)), width(x.extent(plan.columns)) {}
     int64_t image_stride() const { return channels * height * width; }
     Strides positions(const Axis& y, const Axis& x) const { return {image_stride(), y.step * width, x.step}; }
-    Strides taps(const Axis& y, const Axis& x) const { return {height * width, y.tap_step * width, x.tap_step}; }
+    Strides taps(const Axis& y, const Axis& x) const {
+        return {height * width, y.tap_step * width, x.tap_step};
+    }
 };
 
 // Copies what `block` reads of channels [channel, channel + channels) with its padding.
@@ -105,18 +117,20 @@ void copy_window(const Images<T>& source, const PositionBlock& block, int64_t ch
     const int64_t top = block.row * source.y.step - source.y.before;
     const int64_t left = block.column * source.x.step - source.x.before;
     const int64_t height = source.y.extent(block.rows), width = source.x.extent(block.columns);
-    const int64_t begin = smaller(larger(-left, 0), width);    // columns [begin, end) are inside of the source
+    const int64_t begin = smaller(larger(-left, 0), width);  // columns [begin, end) are inside of the source
     const int64_t end = larger(smaller(source.x.size - left, width), begin);
     for (int64_t n = 0; n < block.images; ++n)
         for (int64_t c = 0; c < channels; ++c) {
-            const T* plane = source.data + (block.image + n) * source.image_stride +
-                             (channel + c) * source.channel_stride;
+            const T* plane =
+                source.data + (block.image + n) * source.image_stride + (channel + c) * source.channel_stride;
             T* row = window + (n * layout.channels + c) * layout.height * layout.width;
             for (int64_t y = top; y < top + height; ++y, row += layout.width) {
                 const bool inside = y >= 0 && y < source.y.size && begin < end;
                 const int64_t from = inside ? begin : 0, to = inside ? end : 0;
                 for (int64_t i = 0; i < from; ++i) row[i] = 0;
-                if (inside) memcpy(row + from, plane + y * source.x.size + left + from, size_t(to - from) * sizeof(T));
+                if (inside)
+                    memcpy(row + from, plane + y * source.x.size + left + from,
+                           size_t(to - from) * sizeof(T));
                 for (int64_t i = to; i < width; ++i) row[i] = 0;
             }
         }
@@ -126,8 +140,8 @@ void copy_window(const Images<T>& source, const PositionBlock& block, int64_t ch
 template <class T>
 struct Lanes {
     static constexpr int width = tile_columns<T>;
-    // A run is copied with whole vectors, which may read and write beyond it: what they write there is the place of
-    // the next run, of the next row of the panel, or the slack behind panel and window.
+    // A run is copied with whole vectors, which may read and write beyond it: what they write there is the
+    // place of the next run, of the next row of the panel, or the slack behind panel and window.
     static constexpr int64_t slack = 2 * width;
 
     int runs = 0;

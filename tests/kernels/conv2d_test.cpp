@@ -1,5 +1,5 @@
-// The three passes of conv2d against plain loops over the definition in conv2d_shape.h. Small integers must match bit
-// for bit: their sums are exact in any order.
+// The three passes of conv2d against plain loops over the definition in conv2d_shape.h. Small integers must
+// match bit for bit: their sums are exact in any order.
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -21,8 +21,8 @@ struct Case {
     Conv2dShape shape() const { return conv2d_shape("conv2d", x, w, geometry); }
     std::string text() const {
         const Conv2dGeometry& g = geometry;
-        return "x " + sizes_text({x[0], x[1], x[2], x[3]}) + " w " + sizes_text({w[0], w[1], w[2], w[3]}) + " stride " +
-               sizes_text({g.stride_h, g.stride_w}) + " pad " +
+        return "x " + sizes_text({x[0], x[1], x[2], x[3]}) + " w " + sizes_text({w[0], w[1], w[2], w[3]}) +
+               " stride " + sizes_text({g.stride_h, g.stride_w}) + " pad " +
                sizes_text({g.pad_top, g.pad_bottom, g.pad_left, g.pad_right}) + " dilation " +
                sizes_text({g.dilation_h, g.dilation_w}) + " groups " + std::to_string(g.groups);
     }
@@ -86,7 +86,8 @@ struct Problem {
         return r;
     }
     Results by_kernels() const {
-        const T garbage = std::numeric_limits<T>::quiet_NaN();    // results are never read before they are written
+        const T garbage =
+            std::numeric_limits<T>::quiet_NaN();  // results are never read before they are written
         Results r{std::vector<T>(dy.size(), garbage), std::vector<T>(x.size(), garbage),
                   std::vector<T>(w.size(), garbage)};
         kernels<T>().conv2d_forward({r.y.data(), x.data(), w.data(), bias.data(), shape});
@@ -142,24 +143,28 @@ TEST(conv2d_grid_of_geometries) {
         for (const auto& pad : pads)
             for (const auto& dilation : dilations)
                 for (const auto& kernel : kernels_hw)
-                    for (const int64_t groups : {1, 2, 4}) {
-                        const int64_t height = sizes[turn % 6], width = sizes[(turn / 2 + 1) % 6], batch = turn % 3 + 1;
+                    for (const int64_t groups : {1, 2, 0}) {  // 0: as many as channels
+                        const int64_t height = sizes[turn % 6], width = sizes[(turn / 2 + 1) % 6];
+                        // 12 channels fill whole tiles: both ways of backward-input are taken.
+                        const int64_t batch = turn % 3 + 1, channels = turn % 4 < 2 ? 4 : 12;
+                        const int64_t used_groups = groups ? groups : channels;
                         ++turn;
                         const WindowAxis h{height, kernel[0], stride[0], pad[0], pad[1], dilation[0]};
                         const WindowAxis w{width, kernel[1], stride[1], pad[2], pad[3], dilation[1]};
-                        if (h.extent("test") > h.padded("test") || w.extent("test") > w.padded("test")) continue;
-                        const Case c{{batch, 4, height, width},
-                                     {8, 4 / groups, kernel[0], kernel[1]},
-                                     {stride[0], stride[1], pad[0], pad[1], pad[2], pad[3], dilation[0], dilation[1],
-                                      groups}};
+                        if (h.extent("test") > h.padded("test") || w.extent("test") > w.padded("test"))
+                            continue;
+                        const Case c{{batch, channels, height, width},
+                                     {2 * channels, channels / used_groups, kernel[0], kernel[1]},
+                                     {stride[0], stride[1], pad[0], pad[1], pad[2], pad[3], dilation[0],
+                                      dilation[1], used_groups}};
                         turn % 2 ? check_exact<float>(c) : check_exact<double>(c);
                         ++run;
                     }
     CHECK(run > 500);
 }
 
-// Shapes that reach the blocks of the loops: several blocks of depth, a kernel larger than one, many filters, images
-// folded together, parts of a row, and channels that end in the middle of a block.
+// Shapes that reach the blocks of the loops: several blocks of depth, a kernel larger than one, many filters,
+// images folded together, parts of a row, and channels that end in the middle of a block.
 TEST(conv2d_blocks) {
     const Case cases[] = {
         {{2, 70, 9, 9}, {13, 70, 3, 3}, {1, 1, 1, 1, 1, 1, 1, 1, 1}},
@@ -172,6 +177,14 @@ TEST(conv2d_blocks) {
         {{1, 48, 6, 6}, {64, 24, 2, 2}, {2, 2, 0, 0, 0, 0, 1, 1, 2}},
         {{2, 3, 35, 35}, {8, 3, 11, 11}, {4, 4, 0, 0, 0, 0, 1, 1, 1}},
         {{1, 1, 1, 1}, {1, 1, 1, 1}, {7, 9, 4, 0, 0, 5, 1, 1, 1}},
+        // Backward-input by scattering: several blocks of positions and of filters, parts of a row, one
+        // output.
+        {{3, 5, 60, 31}, {300, 5, 3, 2}, {1, 2, 0, 0, 1, 0, 1, 1, 1}},
+        {{2, 1, 2, 1300}, {7, 1, 2, 5}, {1, 2, 0, 0, 0, 0, 1, 1, 1}},
+        {{9, 26, 6, 6}, {14, 13, 6, 6}, {1, 1, 0, 0, 0, 0, 1, 1, 2}},
+        // Backward-input by gathering, with as many channels as fill the tiles.
+        {{3, 24, 21, 19}, {40, 24, 3, 3}, {2, 1, 1, 1, 1, 1, 1, 1, 1}},
+        {{2, 48, 9, 10}, {36, 24, 2, 4}, {1, 3, 2, 2, 3, 3, 2, 1, 2}},
     };
     for (const Case& c : cases) {
         check_exact<float>(c);
@@ -186,7 +199,8 @@ TEST(conv2d_bias_and_activation) {
     for (float& value : expected) value = value > 0 ? value : 0;
     for_each_isa([&](const std::string& isa) {
         std::vector<float> y(expected.size(), NAN);
-        kernels<float>().conv2d_forward({y.data(), p.x.data(), p.w.data(), p.bias.data(), p.shape, Activation::relu});
+        kernels<float>().conv2d_forward(
+            {y.data(), p.x.data(), p.w.data(), p.bias.data(), p.shape, Activation::relu});
         CHECK_THAT(y == expected, isa);
     });
     std::vector<float> without(expected.size(), NAN), with_zero(expected.size(), NAN);
@@ -247,7 +261,8 @@ TEST(conv2d_nan_and_infinity_propagate) {
     for_each_isa([&](const std::string& isa) {
         const auto got = p.by_kernels();
         for (const double value : got.y) CHECK_THAT(std::isnan(value), isa);
-        for (const double value : got.dx) CHECK_THAT(std::isnan(value), isa);
+        for (int64_t h = 0; h < 5; ++h)  // the last row and column have no output for this weight
+            for (int64_t w = 0; w < 5; ++w) CHECK_THAT(std::isnan(got.dx[h * 6 + w]), isa);
     });
 }
 
@@ -269,18 +284,25 @@ TEST(conv2d_shape_errors) {
           "conv2d: kernel (5, 5) is larger than the padded input (3, 3)");
     CHECK(error_of({{1, 1, 3, 3}, {1, 1, 3, 2}, {1, 1, 0, 1, 0, 0, 2, 1, 1}}) ==
           "conv2d: kernel (3, 2) with dilation (2, 1) is larger than the padded input (4, 3)");
-    const auto mentions = [](const Case& c, const char* text) { return error_of(c).find(text) != std::string::npos; };
+    const auto mentions = [](const Case& c, const char* text) {
+        return error_of(c).find(text) != std::string::npos;
+    };
     CHECK(mentions({{1, 0, 3, 3}, {1, 0, 1, 1}, plain}, "positive sizes"));
     CHECK(mentions({{1, 1, 0, 3}, {1, 1, 1, 1}, plain}, "positive sizes"));
     CHECK(mentions({{1, 1, 3, 3}, {1, 1, 0, 1}, plain}, "positive sizes"));
     CHECK(mentions({{1, 1, 3, 3}, {0, 1, 1, 1}, plain}, "positive sizes"));
-    CHECK(mentions({{1, 1, 3, 3}, {1, 1, 1, 1}, {0, 1, 0, 0, 0, 0, 1, 1, 1}}, "stride must be positive, got (0, 1)"));
+    CHECK(mentions({{1, 1, 3, 3}, {1, 1, 1, 1}, {0, 1, 0, 0, 0, 0, 1, 1, 1}},
+                   "stride must be positive, got (0, 1)"));
     CHECK(mentions({{1, 1, 3, 3}, {1, 1, 1, 1}, {1, 1, 0, 0, 0, 0, 1, -1, 1}}, "dilation must be positive"));
-    CHECK(mentions({{1, 1, 3, 3}, {1, 1, 1, 1}, {1, 1, 0, -1, 0, 0, 1, 1, 1}}, "padding must not be negative"));
+    CHECK(
+        mentions({{1, 1, 3, 3}, {1, 1, 1, 1}, {1, 1, 0, -1, 0, 0, 1, 1, 1}}, "padding must not be negative"));
     CHECK(mentions({{1, 1, 3, 3}, {1, 1, 1, 1}, {1, 1, 0, 0, 0, 0, 1, 1, 0}}, "groups must be positive"));
     CHECK(mentions({{1, 3, 3, 3}, {4, 1, 1, 1}, {1, 1, 0, 0, 0, 0, 1, 1, 2}}, "not a multiple of groups=2"));
-    CHECK(mentions({{1, 4, 3, 3}, {3, 2, 1, 1}, {1, 1, 0, 0, 0, 0, 1, 1, 2}}, "3 filters, not a multiple of groups=2"));
+    CHECK(mentions({{1, 4, 3, 3}, {3, 2, 1, 1}, {1, 1, 0, 0, 0, 0, 1, 1, 2}},
+                   "3 filters, not a multiple of groups=2"));
     const int64_t huge = std::numeric_limits<int64_t>::max();
-    CHECK_THROWS((Case{{1, 1, 3, 3}, {1, 1, 1, 1}, {1, 1, huge, 0, 0, 0, 1, 1, 1}}.shape()), std::overflow_error);
-    CHECK_THROWS((Case{{1, 1, 3, 3}, {1, 1, 3, 1}, {1, 1, 0, 0, 0, 0, huge, 1, 1}}.shape()), std::overflow_error);
+    CHECK_THROWS((Case{{1, 1, 3, 3}, {1, 1, 1, 1}, {1, 1, huge, 0, 0, 0, 1, 1, 1}}.shape()),
+                 std::overflow_error);
+    CHECK_THROWS((Case{{1, 1, 3, 3}, {1, 1, 3, 1}, {1, 1, 0, 0, 0, 0, huge, 1, 1}}.shape()),
+                 std::overflow_error);
 }

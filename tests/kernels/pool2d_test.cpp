@@ -1,5 +1,5 @@
-// Pooling against plain loops over the definitions in pool2d_shape.h. Values are small integers: sums are exact, and
-// ties are frequent.
+// Pooling against plain loops over the definitions in pool2d_shape.h. Values are small integers: sums are
+// exact, and ties are frequent.
 #include <array>
 #include <cmath>
 #include <limits>
@@ -19,9 +19,9 @@ struct Case {
     Pool2dShape shape() const { return pool2d_shape("max_pool2d", x, geometry); }
     std::string text() const {
         const Pool2dGeometry& g = geometry;
-        return "x " + sizes_text({x[0], x[1], x[2], x[3]}) + " kernel " + sizes_text({g.kernel_h, g.kernel_w}) +
-               " stride " + sizes_text({g.stride_h, g.stride_w}) + " pad " +
-               sizes_text({g.pad_top, g.pad_bottom, g.pad_left, g.pad_right}) + " dilation " +
+        return "x " + sizes_text({x[0], x[1], x[2], x[3]}) + " kernel " +
+               sizes_text({g.kernel_h, g.kernel_w}) + " stride " + sizes_text({g.stride_h, g.stride_w}) +
+               " pad " + sizes_text({g.pad_top, g.pad_bottom, g.pad_left, g.pad_right}) + " dilation " +
                sizes_text({g.dilation_h, g.dilation_w}) + (g.ceil_mode ? " ceil" : "");
     }
 };
@@ -37,7 +37,8 @@ std::vector<T> numbers(int64_t count) {
     return values;
 }
 
-// window(index of the result, list of (position or -1 on the padding)) with the taps inside of the padded input.
+// window(index of the result, list of (position or -1 on the padding)) with the taps inside of the padded
+// input.
 template <class Window>
 void for_windows(const Pool2dShape& s, const Window& window) {
     int64_t result = 0;
@@ -91,13 +92,16 @@ Results<T> max_by_kernels(const Pool2dShape& s, const std::vector<T>& x, const s
                  std::vector<T>(dy.size(), garbage), std::vector<int32_t>(dy.size(), -7)};
     kernels<T>().max_pool2d_forward({r.y.data(), r.positions.data(), x.data(), s});
     const int64_t planes = s.batch * s.channels, plane = s.height * s.width, out_plane = s.out_h * s.out_w;
-    CHECK(kernels<T>().max_pool2d_backward({r.dx.data(), dy.data(), r.positions.data(), planes, plane, out_plane}));
-    CHECK(kernels<T>().max_pool2d_gather({r.gathered.data(), x.data(), r.positions.data(), planes, plane, out_plane}));
+    CHECK(kernels<T>().max_pool2d_backward(
+        {r.dx.data(), dy.data(), r.positions.data(), planes, plane, out_plane}));
+    CHECK(kernels<T>().max_pool2d_gather(
+        {r.gathered.data(), x.data(), r.positions.data(), planes, plane, out_plane}));
     return r;
 }
 
 template <class T>
-Results<T> avg_by_loops(const Pool2dShape& s, bool include_pad, const std::vector<T>& x, const std::vector<T>& dy) {
+Results<T> avg_by_loops(const Pool2dShape& s, bool include_pad, const std::vector<T>& x,
+                        const std::vector<T>& dy) {
     const int64_t plane_size = s.height * s.width;
     Results<T> r{std::vector<T>(dy.size()), std::vector<T>(x.size()), {}, {}};
     for_windows(s, [&](int64_t plane, int64_t result, const std::vector<int64_t>& taps) {
@@ -114,7 +118,8 @@ Results<T> avg_by_loops(const Pool2dShape& s, bool include_pad, const std::vecto
 }
 
 template <class T>
-Results<T> avg_by_kernels(const Pool2dShape& s, bool include_pad, const std::vector<T>& x, const std::vector<T>& dy) {
+Results<T> avg_by_kernels(const Pool2dShape& s, bool include_pad, const std::vector<T>& x,
+                          const std::vector<T>& dy) {
     const T garbage = std::numeric_limits<T>::quiet_NaN();
     Results<T> r{std::vector<T>(dy.size(), garbage), std::vector<T>(x.size(), garbage), {}, {}};
     kernels<T>().avg_pool2d_forward({r.y.data(), x.data(), s, include_pad});
@@ -138,7 +143,8 @@ void check_exact(const Case& c) {
     const Pool2dShape s = c.shape();
     const std::vector<T> x = numbers<T>(s.batch * s.channels * s.height * s.width);
     std::vector<T> dy = numbers<T>(s.batch * s.channels * s.out_h * s.out_w);
-    for (T& value : dy) value *= 144;    // a multiple of every divisor: the shares are integers, their sums exact
+    for (T& value : dy)
+        value *= 144;  // a multiple of every divisor: the shares are integers, their sums exact
     const auto largest = max_by_loops(s, x, dy);
     for_each_isa([&](const std::string& isa) {
         CHECK_THAT(max_by_kernels(s, x, dy) == largest, isa + " maximum " + c.text());
@@ -178,8 +184,8 @@ TEST(pool2d_grid_of_geometries) {
                     for (const bool ceil_mode : {false, true}) {
                         const int64_t height = sizes[turn % 6], width = sizes[(turn / 2 + 1) % 6];
                         const Case c{{turn % 3 + 1, 2, height, width},
-                                     {kernel[0], kernel[1], stride[0], stride[1], pad[0], pad[1], pad[2], pad[3],
-                                      dilation[0], dilation[1], ceil_mode}};
+                                     {kernel[0], kernel[1], stride[0], stride[1], pad[0], pad[1], pad[2],
+                                      pad[3], dilation[0], dilation[1], ceil_mode}};
                         ++turn;
                         if (error_of(c) != "no error") {
                             ++refused;
@@ -192,7 +198,8 @@ TEST(pool2d_grid_of_geometries) {
     CHECK(refused < run);
 }
 
-// Results of PyTorch's rule, worked out by hand: a last window that starts in the padding behind the input is dropped.
+// Results of PyTorch's rule, worked out by hand: a last window that starts in the padding behind the input is
+// dropped.
 TEST(pool2d_ceil_rule) {
     const auto columns = [](int64_t size, int64_t kernel, int64_t stride, int64_t pad, bool ceil_mode) {
         return Case{{1, 1, 9, size}, {1, kernel, 1, stride, 0, 0, pad, pad, 1, 1, ceil_mode}}.shape().out_w;
@@ -203,7 +210,7 @@ TEST(pool2d_ceil_rule) {
     CHECK_EQUAL(columns(6, 3, 2, 0, true), 3);
     CHECK_EQUAL(columns(4, 2, 2, 1, true), 3);
     CHECK_EQUAL(columns(3, 2, 3, 1, true), 2);
-    CHECK_EQUAL(columns(5, 2, 3, 1, true), 2);     // a third would start at 5, behind the input
+    CHECK_EQUAL(columns(5, 2, 3, 1, true), 2);  // a third would start at 5, behind the input
     CHECK_EQUAL(columns(1, 1, 2, 0, true), 1);
     // The divisor counts what lies inside of the padded input: 9 | 10 | 11 12 | behind it.
     const Case c{{1, 1, 1, 4}, {1, 3, 1, 2, 0, 0, 1, 1, 1, 1, true}};
@@ -221,8 +228,8 @@ TEST(pool2d_ceil_rule) {
 
 TEST(max_pool2d_ties_nan_and_infinity) {
     const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
-    const float x[] = {1, 1, nan, 5, -inf, -inf,    //
-                       1, 1, 9, nan, -inf, -inf};
+    const float x[] = {1, 1, nan, 5,   -inf, -inf,  //
+                       1, 1, 9,   nan, -inf, -inf};
     const Case c{{1, 1, 2, 6}, {2, 2, 2, 2, 0, 0, 0, 0, 1, 1, false}};
     for_each_isa([&](const std::string& isa) {
         float y[3];
@@ -270,7 +277,9 @@ TEST(pool2d_empty_batch) {
 TEST(pool2d_shape_errors) {
     CHECK(error_of({{1, 1, 3, 3}, {5, 5, 1, 1, 0, 0, 0, 0, 1, 1, false}}) ==
           "max_pool2d: kernel (5, 5) is larger than the padded input (3, 3)");
-    const auto mentions = [](const Case& c, const char* text) { return error_of(c).find(text) != std::string::npos; };
+    const auto mentions = [](const Case& c, const char* text) {
+        return error_of(c).find(text) != std::string::npos;
+    };
     CHECK(mentions({{1, 1, 4, 4}, {2, 2, 1, 1, 2, 0, 0, 0, 1, 1, false}}, "without any element"));
     CHECK(mentions({{1, 1, 4, 4}, {2, 2, 1, 1, 0, 0, 0, 2, 1, 1, false}}, "without any element"));
     CHECK(mentions({{1, 1, 1, 4}, {2, 2, 1, 1, 1, 1, 0, 0, 2, 1, false}}, "without any element"));
@@ -278,6 +287,7 @@ TEST(pool2d_shape_errors) {
     CHECK(mentions({{1, 1, 4, 4}, {2, 2, 1, 0, 0, 0, 0, 0, 1, 1, false}}, "stride must be positive"));
     CHECK(mentions({{1, 1, 4, 4}, {2, 2, 1, 1, 0, 0, 0, -1, 1, 1, false}}, "padding must not be negative"));
     CHECK(mentions({{1, 0, 4, 4}, {2, 2, 1, 1, 0, 0, 0, 0, 1, 1, false}}, "positive sizes"));
-    CHECK_THROWS(check_positions_fit("max_pool2d", int64_t(1) << 16, int64_t(1) << 15), std::invalid_argument);
+    CHECK_THROWS(check_positions_fit("max_pool2d", int64_t(1) << 16, int64_t(1) << 15),
+                 std::invalid_argument);
     check_positions_fit("max_pool2d", (int64_t(1) << 16) - 1, int64_t(1) << 15);
 }

@@ -24,7 +24,9 @@ Conv2dShape build_shape(const Operation& op, const char* x_name, const X& x, con
                         {g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], g[8]});
 }
 
-Shape result_shape(const Conv2dShape& s) { return {s.batch, s.filters, s.out_h, s.out_w}; }
+Shape result_shape(const Conv2dShape& s) {
+    return {s.batch, s.filters, s.out_h, s.out_w};
+}
 
 double work(const Conv2dShape& s) {
     return 2.0 * double(s.batch * s.out_h * s.out_w) *
@@ -52,11 +54,13 @@ void run_forward(Operation& op, py::handle out, py::handle x_in, py::handle w_in
 void forward(py::handle out, py::handle x, py::handle w, py::handle bias, const Geometry& geometry,
              const std::string& activation, double parameter) {
     Operation op("conv2d");
-    op.by_dtype(out, [&]<class T>() { run_forward<T>(op, out, x, w, bias, geometry, activation, parameter); });
+    op.by_dtype(out,
+                [&]<class T>() { run_forward<T>(op, out, x, w, bias, geometry, activation, parameter); });
 }
 
 template <class T>
-void run_backward_input(Operation& op, py::handle out, py::handle dy_in, py::handle w_in, const Geometry& geometry) {
+void run_backward_input(Operation& op, py::handle out, py::handle dy_in, py::handle w_in,
+                        const Geometry& geometry) {
     const Array<T> dx = op.output<T>("out", out);
     const Array<const T> dy = op.input<T>("dy", dy_in), w = op.input<T>("w", w_in);
     const Conv2dShape shape = build_shape(op, "out", dx, w, geometry);
@@ -70,7 +74,8 @@ void backward_input(py::handle out, py::handle dy, py::handle w, const Geometry&
 }
 
 template <class T>
-void run_backward_weight(Operation& op, py::handle out, py::handle x_in, py::handle dy_in, const Geometry& geometry) {
+void run_backward_weight(Operation& op, py::handle out, py::handle x_in, py::handle dy_in,
+                         const Geometry& geometry) {
     const Array<T> dw = op.output<T>("out", out);
     const Array<const T> x = op.input<T>("x", x_in), dy = op.input<T>("dy", dy_in);
     const Conv2dShape shape = build_shape(op, "x", x, dw, geometry);
@@ -86,13 +91,16 @@ void backward_weight(py::handle out, py::handle x, py::handle dy, const Geometry
 }  // namespace
 
 void bind_conv2d(py::module_& m) {
-    m.def("conv2d_forward", &forward, py::arg("out"), py::arg("x"), py::arg("w"), py::arg("bias"), py::arg("geometry"),
-          py::arg("activation") = "identity", py::arg("parameter") = 0.0,
-          "out (N, O, OH, OW) = activation(x (N, C, H, W) convolved with w (O, C/groups, KH, KW) + bias (O,)); geometry "
+    m.def("conv2d_forward", &forward, py::arg("out"), py::arg("x"), py::arg("w"), py::arg("bias"),
+          py::arg("geometry"), py::arg("activation") = "identity", py::arg("parameter") = 0.0,
+          "out (N, O, OH, OW) = activation(x (N, C, H, W) convolved with w (O, C/groups, KH, KW) + bias "
+          "(O,)); geometry "
           "= (stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w, groups)");
-    m.def("conv2d_backward_input", &backward_input, py::arg("out"), py::arg("dy"), py::arg("w"), py::arg("geometry"),
+    m.def("conv2d_backward_input", &backward_input, py::arg("out"), py::arg("dy"), py::arg("w"),
+          py::arg("geometry"),
           "out (N, C, H, W) = the adjoint of the convolution in x, applied to dy (N, O, OH, OW)");
-    m.def("conv2d_backward_weight", &backward_weight, py::arg("out"), py::arg("x"), py::arg("dy"), py::arg("geometry"),
+    m.def("conv2d_backward_weight", &backward_weight, py::arg("out"), py::arg("x"), py::arg("dy"),
+          py::arg("geometry"),
           "out (O, C/groups, KH, KW) = the adjoint of the convolution in w, applied to dy (N, O, OH, OW)");
 }
 

@@ -8,8 +8,10 @@
 namespace tinygrad_nm {
 namespace {
 
-// (kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w, ceil_mode)
-using Geometry = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool>;
+// (kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w,
+// ceil_mode)
+using Geometry = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
+                            int64_t, bool>;
 
 template <class A>
 Pool2dShape build_shape(const Operation& op, const char* argument, const A& x, const Geometry& geometry) {
@@ -18,10 +20,13 @@ Pool2dShape build_shape(const Operation& op, const char* argument, const A& x, c
                         std::make_from_tuple<Pool2dGeometry>(geometry));
 }
 
-Shape result_shape(const Pool2dShape& s) { return {s.batch, s.channels, s.out_h, s.out_w}; }
+Shape result_shape(const Pool2dShape& s) {
+    return {s.batch, s.channels, s.out_h, s.out_w};
+}
 
 double work(const Pool2dShape& s) {
-    return double(s.batch * s.channels) * double(s.out_h * s.out_w * (s.kernel_h * s.kernel_w + 4) + s.height * s.width);
+    return double(s.batch * s.channels) *
+           double(s.out_h * s.out_w * (s.kernel_h * s.kernel_w + 4) + s.height * s.width);
 }
 
 void max_forward(py::handle out, py::handle positions_out, py::handle x_in, const Geometry& geometry) {
@@ -34,22 +39,31 @@ void max_forward(py::handle out, py::handle positions_out, py::handle x_in, cons
         check_positions_fit("max_pool2d", shape.height, shape.width);
         op.expect_shape("out", y.shape, result_shape(shape), "the result of this pooling");
         op.expect_shape("positions", positions.shape, result_shape(shape), "the result of this pooling");
-        op.run(work(shape), [&] { kernels<T>().max_pool2d_forward({y.data, positions.data, x.data, shape}); });
+        op.run(work(shape), [&] {
+            kernels<T>().max_pool2d_forward({y.data, positions.data, x.data, shape});
+        });
     });
 }
 
 // Planes of `large` (N, C, H, W) with positions in them, one for each element of `small` (N, C, OH, OW).
 template <class T, class Large, class Small>
 MaxPool2dAtPositions<T> at_positions(const Operation& op, const char* large_name, const Large& large,
-                                     const char* small_name, const Small& small, const Array<const int32_t>& positions) {
+                                     const char* small_name, const Small& small,
+                                     const Array<const int32_t>& positions) {
     op.expect_ndim(large_name, large.shape, 4, "(N, C, H, W)");
     op.expect_ndim(small_name, small.shape, 4, "(N, C, OH, OW)");
-    op.expect_shape("positions", positions.shape, small.shape, std::string("one for each element of ") + small_name);
+    op.expect_shape("positions", positions.shape, small.shape,
+                    std::string("one for each element of ") + small_name);
     if (large.shape[0] != small.shape[0] || large.shape[1] != small.shape[1])
-        op.value_error(std::string(large_name) + " has shape " + shape_text(large.shape) + " and " + small_name +
-                       " has shape " + shape_text(small.shape) + ", but batch and channels must be the same");
+        op.value_error(std::string(large_name) + " has shape " + shape_text(large.shape) + " and " +
+                       small_name + " has shape " + shape_text(small.shape) +
+                       ", but batch and channels must be the same");
     check_positions_fit(op.name().c_str(), large.shape[2], large.shape[3]);
-    return {nullptr, nullptr, positions.data, large.shape[0] * large.shape[1], large.shape[2] * large.shape[3],
+    return {nullptr,
+            nullptr,
+            positions.data,
+            large.shape[0] * large.shape[1],
+            large.shape[2] * large.shape[3],
             small.shape[2] * small.shape[3]};
 }
 
@@ -97,7 +111,9 @@ void avg_forward(py::handle out, py::handle x_in, const Geometry& geometry, bool
         const Array<const T> x = op.input<T>("x", x_in);
         const Pool2dShape shape = build_shape(op, "x", x, geometry);
         op.expect_shape("out", y.shape, result_shape(shape), "the result of this pooling");
-        op.run(work(shape), [&] { kernels<T>().avg_pool2d_forward({y.data, x.data, shape, count_include_pad}); });
+        op.run(work(shape), [&] {
+            kernels<T>().avg_pool2d_forward({y.data, x.data, shape, count_include_pad});
+        });
     });
 }
 
@@ -108,16 +124,21 @@ void avg_backward(py::handle out, py::handle dy_in, const Geometry& geometry, bo
         const Array<const T> dy = op.input<T>("dy", dy_in);
         const Pool2dShape shape = build_shape(op, "out", dx, geometry);
         op.expect_shape("dy", dy.shape, result_shape(shape), "the result of this pooling");
-        op.run(work(shape), [&] { kernels<T>().avg_pool2d_backward({dx.data, dy.data, shape, count_include_pad}); });
+        op.run(work(shape), [&] {
+            kernels<T>().avg_pool2d_backward({dx.data, dy.data, shape, count_include_pad});
+        });
     });
 }
 
 }  // namespace
 
 void bind_pool2d(py::module_& m) {
-    m.def("max_pool2d_forward", &max_forward, py::arg("out"), py::arg("positions"), py::arg("x"), py::arg("geometry"),
-          "out, positions (int32) (N, C, OH, OW) = maximum of each window of x (N, C, H, W), index of the first one in "
-          "its plane; geometry = (kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, "
+    m.def("max_pool2d_forward", &max_forward, py::arg("out"), py::arg("positions"), py::arg("x"),
+          py::arg("geometry"),
+          "out, positions (int32) (N, C, OH, OW) = maximum of each window of x (N, C, H, W), index of the "
+          "first one in "
+          "its plane; geometry = (kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_bottom, pad_left, "
+          "pad_right, "
           "dilation_h, dilation_w, ceil_mode)");
     m.def("max_pool2d_backward", &max_backward, py::arg("out"), py::arg("dy"), py::arg("positions"),
           "out (N, C, H, W) = dy (N, C, OH, OW) added up at positions, zero elsewhere");
@@ -126,7 +147,8 @@ void bind_pool2d(py::module_& m) {
     m.def("avg_pool2d_forward", &avg_forward, py::arg("out"), py::arg("x"), py::arg("geometry"),
           py::arg("count_include_pad"), "out (N, C, OH, OW) = mean of each window of x (N, C, H, W)");
     m.def("avg_pool2d_backward", &avg_backward, py::arg("out"), py::arg("dy"), py::arg("geometry"),
-          py::arg("count_include_pad"), "out (N, C, H, W) = the adjoint of the mean, applied to dy (N, C, OH, OW)");
+          py::arg("count_include_pad"),
+          "out (N, C, H, W) = the adjoint of the mean, applied to dy (N, C, OH, OW)");
 }
 
 }  // namespace tinygrad_nm
