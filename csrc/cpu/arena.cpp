@@ -17,7 +17,8 @@ constexpr int64_t first_bytes = int64_t(1) << 20;
 std::atomic<int64_t> held_bytes{0};
 
 char* allocate(int64_t bytes) {
-    char* block = static_cast<char*>(std::aligned_alloc(alignment, size_t(bytes)));  // bytes: a multiple of it
+    char* block =
+        static_cast<char*>(std::aligned_alloc(alignment, size_t(bytes)));  // bytes: a multiple of it
     if (!block) throw std::bad_alloc();
     held_bytes += bytes;
     return block;
@@ -80,6 +81,8 @@ Scratch::~Scratch() {
     }
 }
 
-int64_t arena_bytes() { return held_bytes; }
+int64_t arena_bytes() {
+    return held_bytes;
+}
 
 }  // namespace tinygrad_nm

@@ -24,12 +24,16 @@ PYBIND11_MODULE(_cpu, m) {
     bind_dropout(m);
     bind_sgd(m);
 
-    m.def("isa", [] { return std::string(current_isa().name); }, "Name of the instruction set in use.");
-    m.def("isas", [] {
-        std::vector<std::tuple<std::string, bool, std::string>> list;
-        for (const Isa& isa : isas()) list.emplace_back(isa.kernels->name, isa.available, isa.why);
-        return list;
-    }, "(name, available, why) of every instruction set that was built, best first.");
+    m.def(
+        "isa", [] { return std::string(current_isa().name); }, "Name of the instruction set in use.");
+    m.def(
+        "isas",
+        [] {
+            std::vector<std::tuple<std::string, bool, std::string>> list;
+            for (const Isa& isa : isas()) list.emplace_back(isa.kernels->name, isa.available, isa.why);
+            return list;
+        },
+        "(name, available, why) of every instruction set that was built, best first.");
     m.def("set_isa", &set_isa, py::arg("name"), "Use this instruction set from now on.");
     m.def("max_threads", &max_threads, "The most threads that a kernel uses.");
     m.def("set_max_threads", &set_max_threads, py::arg("n"), "Set the most threads that a kernel uses.");

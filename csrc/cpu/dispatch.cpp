@@ -12,8 +12,8 @@ const Kernels& find(const std::string& name, const std::string& who) {
     for (const Isa& isa : isas()) {
         if (name == isa.kernels->name) {
             if (isa.available) return *isa.kernels;
-            throw std::invalid_argument(who + ": instruction set '" + name + "' cannot be used here: " +
-                                        isa.why);
+            throw std::invalid_argument(who + ": instruction set '" + name +
+                                        "' cannot be used here: " + isa.why);
         }
         known += std::string(known.empty() ? "" : ", ") + isa.kernels->name;
     }
@@ -37,8 +37,9 @@ std::vector<Isa> isas() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     const auto add = [&list](const Kernels& kernels, bool available) {
-        list.push_back({&kernels, available,
-                        available ? "the processor and the operating system support it" : "processor lacks it"});
+        list.push_back(
+            {&kernels, available,
+             available ? "the processor and the operating system support it" : "processor lacks it"});
     };
     add(kernels_avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"));
@@ -58,6 +59,8 @@ const Kernels& current_isa() {
     return *kernels;
 }
 
-void set_isa(const std::string& name) { current.store(&find(name, "set_isa"), std::memory_order_release); }
+void set_isa(const std::string& name) {
+    current.store(&find(name, "set_isa"), std::memory_order_release);
+}
 
 }  // namespace tinygrad_nm

@@ -14,7 +14,10 @@ struct Matrix {
     int64_t row_stride, column_stride;
 };
 
-enum class BiasAxis { columns, rows };  // bias[j], as in a fully connected layer, or bias[i], in a convolution
+enum class BiasAxis {
+    columns,
+    rows
+};  // bias[j], as in a fully connected layer, or bias[i], in a convolution
 
 // What happens to an element of C after its last addition, while its tile is in cache.
 template <class T>

@@ -1,8 +1,8 @@
 // Matrix multiplication in the manner of BLIS: five loops around a register tile (tile_body.h).
 //
-// An operand is packed into panels where it is read often enough to pay for that, else the register tile reads
-// it where it lies (`direct`). Which way, and how the work is cut into blocks and tasks, follows from shapes and
-// strides alone, and k is never cut between threads: any number of threads gives the same bits.
+// An operand is packed into panels where it is read often enough to pay for that, else the register tile
+// reads it where it lies (`direct`). Which way, and how the work is cut into blocks and tasks, follows from
+// shapes and strides alone, and k is never cut between threads: any number of threads gives the same bits.
 #pragma once
 #include "cpu/arena.h"
 #include "cpu/parallel.h"
@@ -11,13 +11,14 @@
 namespace tinygrad_nm {
 namespace {
 
-constexpr int64_t block_rows = 168 / tile_rows * tile_rows;  // MC: MC x KC of A stay in the second-level cache
-constexpr int64_t block_columns = 4096;                      // NC: KC x NC of B stay in the third level
-constexpr int64_t packed_rows = 24 * block_rows;             // rows of A packed at a time
-constexpr int64_t direct_a_columns = 128;  // A is read where it lies for at most so many columns of B
-constexpr int64_t direct_b_rows = 48;      // B likewise for at most so many rows of A
-constexpr int64_t dot_rows = 4;            // so few rows are computed by dot products
-constexpr double task_work = 5e5;          // operations of a task at least
+constexpr int64_t block_rows =
+    168 / tile_rows * tile_rows;                  // MC: MC x KC of A stay in the second-level cache
+constexpr int64_t block_columns = 4096;           // NC: KC x NC of B stay in the third level
+constexpr int64_t packed_rows = 24 * block_rows;  // rows of A packed at a time
+constexpr int64_t direct_a_columns = 128;         // A is read where it lies for at most so many columns of B
+constexpr int64_t direct_b_rows = 48;             // B likewise for at most so many rows of A
+constexpr int64_t dot_rows = 4;                   // so few rows are computed by dot products
+constexpr double task_work = 5e5;                 // operations of a task at least
 constexpr double inner_parallel_work = 4e6;  // smaller matrices of a batch are computed by one thread each
 
 // panel[p * width + w] = source[w * across + p * along] for p < kc, w < used.
@@ -62,7 +63,8 @@ void compute_tile(const GemmBlock<T>& block, int64_t i, int64_t j) {
                           block.depth == 0 ? g.beta : T(1),
                           block.last() ? &g.epilogue : nullptr};
     const bool direct_b = block.direct_b && columns == nr;
-    const T* const b = direct_b ? g.b.data + block.depth * g.b.row_stride + tile.j0 : block.b_panels + j * block.kc;
+    const T* const b =
+        direct_b ? g.b.data + block.depth * g.b.row_stride + tile.j0 : block.b_panels + j * block.kc;
     const int64_t b_step = direct_b ? g.b.row_stride : nr;
 
     T* const corner = g.c.data + tile.i0 * g.c.row_stride + tile.j0 * g.c.column_stride;
@@ -77,7 +79,8 @@ void compute_tile(const GemmBlock<T>& block, int64_t i, int64_t j) {
     if constexpr (direct_a) {
         const T* row[mr];
         for (int r = 0; r < mr; ++r)  // rows beyond the last one repeat it
-            row[r] = g.a.data + (tile.i0 + smaller(r, rows - 1)) * g.a.row_stride + block.depth * g.a.column_stride;
+            row[r] = g.a.data + (tile.i0 + smaller(r, rows - 1)) * g.a.row_stride +
+                     block.depth * g.a.column_stride;
         multiply_rows<T>(block.kc, row, g.a.column_stride, b, b_step, acc);
     } else {
         multiply_panels<T>(block.kc, block.a_panels + i * block.kc, b, acc, b_step);
@@ -146,8 +149,9 @@ void multiply_blocks(const Gemm<T>& g) {
 
     for (int64_t jc = 0; jc < g.n; jc += columns)
         for (int64_t pc = 0; pc < larger(g.k, 1); pc += depth) {  // k = 0: one empty block writes C
-            GemmBlock<T> block = {g,     0, 0, jc, smaller(columns, g.n - jc), pc, smaller(depth, g.k - pc), a_panels,
-                              b_panels, direct_b};
+            GemmBlock<T> block = {
+                g,        0,        0,       jc, smaller(columns, g.n - jc), pc, smaller(depth, g.k - pc),
+                a_panels, b_panels, direct_b};
             pack_b(g, block, b_panels);
             for (block.row = 0; block.row < g.m; block.row += rows) {
                 block.rows = smaller(rows, g.m - block.row);
@@ -186,10 +190,11 @@ void multiply_dots(const Gemm<T>& g) {
             apply_activation<T>(e.activation, e.parameter, out, 1);
         }
     };
-    parallel_for(tasks, 2.0 * double(g.m) * double(smaller(columns, g.n)) * double(g.k + 1), [&](int64_t task) {
-        for (int64_t j = task * columns; j < smaller((task + 1) * columns, g.n); j += width)
-            for (int64_t i = 0; i < g.m; ++i) dots(i, j);
-    });
+    parallel_for(tasks, 2.0 * double(g.m) * double(smaller(columns, g.n)) * double(g.k + 1),
+                 [&](int64_t task) {
+                     for (int64_t j = task * columns; j < smaller((task + 1) * columns, g.n); j += width)
+                         for (int64_t i = 0; i < g.m; ++i) dots(i, j);
+                 });
 }
 
 // C' = B' A'.
@@ -213,7 +218,8 @@ void multiply(Gemm<T> g) {
         return multiply_dots(g.m <= g.n ? g : transposed(g));
     const bool columns_adjacent = g.c.column_stride == 1 || g.c.row_stride != 1;
     // Weights (n, k) times few examples: the weights become the operand that is not packed.
-    const bool large_b = g.b.row_stride == 1 && g.b.column_stride != 1 && g.m < g.n && g.m <= direct_a_columns;
+    const bool large_b =
+        g.b.row_stride == 1 && g.b.column_stride != 1 && g.m < g.n && g.m <= direct_a_columns;
     multiply_blocks(columns_adjacent != large_b ? g : transposed(g));
 }
 

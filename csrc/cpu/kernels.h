@@ -1,12 +1,12 @@
 // The kernels of one instruction set: a table of function pointers for each element type.
 #pragma once
 #include "cpu/activation.h"
-#include "cpu/dropout.h"
 #include "cpu/conv2d.h"
+#include "cpu/dropout.h"
 #include "cpu/gemm.h"
-#include "cpu/pool2d.h"
 #include "cpu/loss.h"
 #include "cpu/normalisation.h"
+#include "cpu/pool2d.h"
 #include "cpu/sgd.h"
 
 namespace tinygrad_nm {

@@ -26,51 +26,55 @@ namespace {
 // Below this many operations or bytes, waking threads costs more than they save.
 constexpr double serial_work = 65536;
 
-std::atomic<int> thread_limit{0};        // 0: not yet asked for
-std::atomic<bool> forked_child{false};   // OpenMP's threads do not survive fork(): using them would hang
-thread_local bool inside_task = false;   // parallel_for within a task runs serially
+std::atomic<int> thread_limit{0};       // 0: not yet asked for
+std::atomic<bool> forked_child{false};  // OpenMP's threads do not survive fork(): using them would hang
+thread_local bool inside_task = false;  // parallel_for within a task runs serially
 thread_local int threads_of_last_run = 1;
 
 [[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, [] { forked_child = true; });
+
+// Threads order nothing among themselves but the job's beginning and its end: the atomics are relaxed, and
+// ThreadSanitizer is told of just these two, so that it sees a race between any two tasks.
+constexpr std::memory_order relaxed = std::memory_order_relaxed;
 
 struct Job {
     int64_t tasks;
     void (*task)(void*, int64_t);
     void* context;
-    std::atomic<int64_t> next;
+    int64_t reserved;           // the first so many tasks are dealt out, so that every thread takes part
+    std::atomic<int64_t> next;  // the first task that nobody has taken
     std::atomic<int> threads{0};
     std::atomic<bool> failed{false};
     std::exception_ptr error{};
 };
 
+#ifdef _OPENMP
 void run_one(Job& job, int64_t index) {
     try {
         job.task(job.context, index);
     } catch (...) {
-        if (!job.failed.exchange(true)) job.error = std::current_exception();
+        if (!job.failed.exchange(true, relaxed)) job.error = std::current_exception();
     }
 }
 
-// A thread's share of the job. Each of the team's threads has one task to begin with, so that all of them do
-// take part; the rest go to whoever is free.
-[[maybe_unused]] void run_share(Job& job, int thread) {
-    TSAN_ACQUIRE(&job);
+// A thread's share of the job, for thread number `thread` of a team.
+void run_share(Job& job, int thread, int team) {
+    TSAN_ACQUIRE(&job.tasks);
     inside_task = true;
-    job.threads.fetch_add(1);
-    for (int64_t i = thread; i < job.tasks && !job.failed; i = job.next.fetch_add(1)) run_one(job, i);
+    job.threads.fetch_add(1, relaxed);
+    for (int64_t i = thread; i < job.reserved && !job.failed.load(relaxed); i += team) run_one(job, i);
+    for (int64_t i = job.next.fetch_add(1, relaxed); i < job.tasks && !job.failed.load(relaxed);
+         i = job.next.fetch_add(1, relaxed))
+        run_one(job, i);
     inside_task = false;
-    TSAN_RELEASE(&job);
+    TSAN_RELEASE(&job.error);
 }
 
-#ifdef _OPENMP
-// Not instrumented by ThreadSanitizer, which cannot see how OpenMP hands the pointer over: see TSAN_ACQUIRE.
+// Not instrumented: ThreadSanitizer cannot see how OpenMP hands the pointer over. The team may be smaller
+// than asked for.
 __attribute__((no_sanitize("thread"))) void run_team(Job* job, int threads) {
 #pragma omp parallel num_threads(threads)
-    {
-#pragma omp single
-        job->next = omp_get_num_threads();  // perhaps fewer than asked for; the end of single is a barrier
-        run_share(*job, omp_get_thread_num());
-    }
+    run_share(*job, omp_get_thread_num(), omp_get_num_threads());
 }
 #endif
 
@@ -104,18 +108,21 @@ void set_max_threads(int n) {
 #endif
 }
 
-int threads_used() { return threads_of_last_run; }
+int threads_used() {
+    return threads_of_last_run;
+}
 
-void run_tasks(int64_t tasks, double work_per_task, void (*task)(void*, int64_t), void* context) {
+void run_tasks(int64_t tasks, [[maybe_unused]] double work_per_task, void (*task)(void*, int64_t),
+               void* context) {
     if (inside_task) return run_serially(tasks, task, context);
     threads_of_last_run = 1;
 #ifdef _OPENMP
     const int threads = int(std::min<int64_t>(max_threads(), tasks));
     if (threads > 1 && double(tasks) * work_per_task >= serial_work && !forked_child) {
-        Job job{tasks, task, context, threads};
-        TSAN_RELEASE(&job);
+        Job job{tasks, task, context, threads, threads};
+        TSAN_RELEASE(&job.tasks);
         run_team(&job, threads);
-        TSAN_ACQUIRE(&job);
+        TSAN_ACQUIRE(&job.error);
         threads_of_last_run = job.threads;
         if (job.error) std::rethrow_exception(job.error);
         return;

@@ -19,13 +19,19 @@ namespace {
 constexpr int tile_rows = TINYGRAD_NM_TILE_ROWS;  // MR
 constexpr int tile_vectors = 2;
 template <class T>
-constexpr int tile_columns = tile_vectors * Vec<T>::lanes;  // NR
+constexpr int tile_columns = tile_vectors* Vec<T>::lanes;  // NR
 template <class T>
 constexpr int64_t block_depth = 1024 / sizeof(T);  // KC: a panel of B stays in the first-level cache
 
-constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+constexpr int64_t divide_up(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+constexpr int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+constexpr int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
 // Cuts size into equal blocks of at most `most`, each a multiple of unit.
 constexpr int64_t equal_block(int64_t size, int64_t most, int64_t unit) {
     const int64_t blocks = larger(1, divide_up(size, most));
@@ -68,8 +74,8 @@ TINYGRAD_NM_INLINE void multiply_panels(int64_t kc, const T* a, const T* b, Accu
 
 // The same for rows of A that were not packed: element p of row r is rows[r][p * a_step].
 template <class T>
-TINYGRAD_NM_INLINE void multiply_rows(int64_t kc, const T* const (&rows)[tile_rows], int64_t a_step, const T* b,
-                                      int64_t b_step, Accumulators<T>& acc) {
+TINYGRAD_NM_INLINE void multiply_rows(int64_t kc, const T* const (&rows)[tile_rows], int64_t a_step,
+                                      const T* b, int64_t b_step, Accumulators<T>& acc) {
     clear<T>(acc);
     int64_t at = 0;
     for (int64_t p = 0; p < kc; ++p, at += a_step, b += b_step)
@@ -87,7 +93,8 @@ struct Tile {
 
 // c = alpha acc + beta c, then the epilogue; c points to the tile, its columns are adjacent.
 template <class T>
-TINYGRAD_NM_INLINE void store_tile(const Accumulators<T>& acc, const Tile<T>& tile, T* c, int64_t row_stride) {
+TINYGRAD_NM_INLINE void store_tile(const Accumulators<T>& acc, const Tile<T>& tile, T* c,
+                                   int64_t row_stride) {
     constexpr int lanes = Vec<T>::lanes;
     const Vec<T> alpha = Vec<T>::broadcast(tile.alpha), beta = Vec<T>::broadcast(tile.beta);
     const T* bias = tile.epilogue ? tile.epilogue->bias : nullptr;

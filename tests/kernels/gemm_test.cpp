@@ -17,7 +17,8 @@ namespace {
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 enum class Layout { rows, columns, padded, reversed, broadcast };
-constexpr Layout layouts[] = {Layout::rows, Layout::columns, Layout::padded, Layout::reversed, Layout::broadcast};
+constexpr Layout layouts[] = {Layout::rows, Layout::columns, Layout::padded, Layout::reversed,
+                              Layout::broadcast};
 enum class Fill { integers, reals };
 
 // A batch of matrices that owns its elements, in some layout.
@@ -48,7 +49,8 @@ struct Operand {
                     at(b, i, j) = T(fill == Fill::integers ? integers(random) : reals(random));
     }
     T& at(int64_t b, int64_t i, int64_t j) {
-        return memory[size_t(origin + (batch == 1 ? 0 : b) * batch_stride + i * row_stride + j * column_stride)];
+        return memory[size_t(origin + (batch == 1 ? 0 : b) * batch_stride + i * row_stride +
+                             j * column_stride)];
     }
     Matrix<T> matrix() { return {memory.data() + origin, row_stride, column_stride}; }
     Matrix<const T> constant() { return {memory.data() + origin, row_stride, column_stride}; }
@@ -89,8 +91,8 @@ std::string case_text(const std::string& isa, int64_t m, int64_t n, int64_t k) {
 
 // Integers are exact in any order: every element must agree bit for bit.
 template <class T>
-void check_integers(const std::string& isa, int64_t batch, int64_t m, int64_t n, int64_t k, Layout la, Layout lb,
-                    Layout lc, T alpha, T beta) {
+void check_integers(const std::string& isa, int64_t batch, int64_t m, int64_t n, int64_t k, Layout la,
+                    Layout lb, Layout lc, T alpha, T beta) {
     Operand<T> a(batch, m, k, la, Fill::integers, 1), b(1, k, n, lb, Fill::integers, 2),
         c(batch, m, n, lc, Fill::integers, 3);
     Operand<T> before = c;
@@ -103,13 +105,14 @@ void check_integers(const std::string& isa, int64_t batch, int64_t m, int64_t n,
     for (int64_t s = 0; s < batch; ++s)
         for (int64_t i = 0; i < m; ++i)
             for (int64_t j = 0; j < n; ++j) {
-                const double expected =
-                    double(alpha) * plain_product(a, b, s, i, j).value + double(beta) * double(before.at(s, i, j));
+                const double expected = double(alpha) * plain_product(a, b, s, i, j).value +
+                                        double(beta) * double(before.at(s, i, j));
                 wrong += double(c.at(s, i, j)) != expected;
                 c.at(s, i, j) = before.at(s, i, j) = 0;
             }
     CHECK_THAT(wrong == 0, case_text(isa, m, n, k) + ", layouts " + std::to_string(int(la)) +
-                               std::to_string(int(lb)) + std::to_string(int(lc)) + ": " + std::to_string(wrong));
+                               std::to_string(int(lb)) + std::to_string(int(lc)) + ": " +
+                               std::to_string(wrong));
     // Padding between the elements of C was not touched.
     CHECK_THAT(std::memcmp(c.memory.data(), before.memory.data(), c.memory.size() * sizeof(T)) == 0,
                case_text(isa, m, n, k));
@@ -182,7 +185,8 @@ TEST(gemm_empty) {
         check_integers<float>(isa, 0, 5, 4, 3, Layout::rows, Layout::rows, Layout::rows, 1, 1);
         for (int64_t m : {1, 5, 30})  // k = 0: C = beta C, an empty sum is 0
             for (double beta : {0.0, 1.0, 3.0}) {
-                check_integers<float>(isa, 2, m, 40, 0, Layout::rows, Layout::rows, Layout::rows, 1, float(beta));
+                check_integers<float>(isa, 2, m, 40, 0, Layout::rows, Layout::rows, Layout::rows, 1,
+                                      float(beta));
                 check_integers<double>(isa, 1, m, 3, 0, Layout::rows, Layout::rows, Layout::padded, 2, beta);
             }
     });
@@ -190,9 +194,10 @@ TEST(gemm_empty) {
 
 TEST(gemm_rounding) {
     for_each_isa([](const std::string& isa) {
-        for (auto [m, n, k] : {std::array<int64_t, 3>{40, 50, 1000}, {1, 300, 700}, {300, 1, 700}, {150, 90, 60}}) {
-            Operand<float> a(1, m, k, Layout::rows, Fill::reals, 1), b(1, k, n, Layout::columns, Fill::reals, 2),
-                c(1, m, n, Layout::rows, Fill::reals, 3);
+        for (auto [m, n, k] :
+             {std::array<int64_t, 3>{40, 50, 1000}, {1, 300, 700}, {300, 1, 700}, {150, 90, 60}}) {
+            Operand<float> a(1, m, k, Layout::rows, Fill::reals, 1),
+                b(1, k, n, Layout::columns, Fill::reals, 2), c(1, m, n, Layout::rows, Fill::reals, 3);
             kernels<float>().gemm(product(1, a, b, c));
             const double eps = std::numeric_limits<float>::epsilon();
             double worst = 0;
@@ -235,7 +240,8 @@ TEST(gemm_subnormals) {
     for_each_isa([](const std::string& isa) {
         const float tiny = std::numeric_limits<float>::denorm_min();
         for (int64_t size : {1, 9, 40}) {
-            Operand<float> a(1, size, 3, Layout::rows, Fill::integers, 1), b(1, 3, size, Layout::rows, Fill::integers, 2),
+            Operand<float> a(1, size, 3, Layout::rows, Fill::integers, 1),
+                b(1, 3, size, Layout::rows, Fill::integers, 2),
                 c(1, size, size, Layout::rows, Fill::integers, 3);
             for (int64_t j = 0; j < size; ++j)
                 for (int64_t p = 0; p < 3; ++p) b.at(0, p, j) = 5 * tiny;
@@ -250,9 +256,11 @@ TEST(gemm_epilogue) {
     for_each_isa([](const std::string& isa) {
         for (BiasAxis axis : {BiasAxis::columns, BiasAxis::rows})
             for (Layout lc : {Layout::rows, Layout::columns})
-                for (auto [m, n, k] : {std::array<int64_t, 3>{1, 70, 9}, {70, 1, 9}, {31, 45, 300}, {3, 4, 0}}) {
+                for (auto [m, n, k] :
+                     {std::array<int64_t, 3>{1, 70, 9}, {70, 1, 9}, {31, 45, 300}, {3, 4, 0}}) {
                     Operand<double> a(2, m, k, Layout::rows, Fill::integers, 1),
-                        b(2, k, n, Layout::rows, Fill::integers, 2), c(2, m, n, lc, Fill::integers, 3), before = c;
+                        b(2, k, n, Layout::rows, Fill::integers, 2), c(2, m, n, lc, Fill::integers, 3),
+                        before = c;
                     std::vector<double> bias(size_t(axis == BiasAxis::rows ? m : n));
                     for (size_t i = 0; i < bias.size(); ++i) bias[i] = double(i % 7) - 3;
                     Gemm<double> g = product(2, a, b, c);
@@ -278,8 +286,16 @@ TEST(gemm_addresses) {
         const int64_t size = 35;
         for (int64_t shift = 0; shift < 4; ++shift) {
             std::vector<float> a(4000, 1), b(4000, 2), c(4000, -1);
-            Gemm<float> g{1, size, size, size, {a.data() + shift, size, 1}, 0, {b.data() + 3 - shift, size, 1}, 0,
-                          {c.data() + shift, size, 1}, 0};
+            Gemm<float> g{1,
+                          size,
+                          size,
+                          size,
+                          {a.data() + shift, size, 1},
+                          0,
+                          {b.data() + 3 - shift, size, 1},
+                          0,
+                          {c.data() + shift, size, 1},
+                          0};
             kernels<float>().gemm(g);
             int64_t wrong = 0;
             for (int64_t i = 0; i < 4000; ++i)
@@ -292,17 +308,20 @@ TEST(gemm_addresses) {
 TEST(gemm_same_bits_for_any_number_of_threads) {
     const int before = max_threads();
     for_each_isa([](const std::string& isa) {
-        for (auto [batch, m, n, k] : {std::array<int64_t, 4>{1, 300, 280, 290}, {1, 4, 2000, 500}, {30, 40, 50, 60}}) {
+        for (auto [batch, m, n, k] :
+             {std::array<int64_t, 4>{1, 300, 280, 290}, {1, 4, 2000, 500}, {30, 40, 50, 60}}) {
             std::vector<std::vector<float>> results;
             for (int threads : {1, 2, 3, 8}) {
                 Operand<float> a(batch, m, k, Layout::rows, Fill::reals, 1),
-                    b(batch, k, n, Layout::rows, Fill::reals, 2), c(batch, m, n, Layout::rows, Fill::integers, 3);
+                    b(batch, k, n, Layout::rows, Fill::reals, 2),
+                    c(batch, m, n, Layout::rows, Fill::integers, 3);
                 set_max_threads(threads);
                 kernels<float>().gemm(product(batch, a, b, c));
                 if (max_threads() == threads) CHECK_EQUAL(threads_used(), threads);
                 results.push_back(c.memory);
-                CHECK_THAT(std::memcmp(results[0].data(), c.memory.data(), c.memory.size() * sizeof(float)) == 0,
-                           case_text(isa, m, n, k) + ", threads " + std::to_string(threads));
+                CHECK_THAT(
+                    std::memcmp(results[0].data(), c.memory.data(), c.memory.size() * sizeof(float)) == 0,
+                    case_text(isa, m, n, k) + ", threads " + std::to_string(threads));
             }
         }
     });

@@ -35,7 +35,8 @@ TEST(parallel_runs_each_task_once) {
             int64_t once = 0;
             for (int r : runs) once += r == 1;
             CHECK_EQUAL(once, tasks);
-            if (max_threads() > 1) CHECK_EQUAL(threads_used(), int(std::max<int64_t>(1, std::min<int64_t>(threads, tasks))));
+            if (max_threads() > 1)
+                CHECK_EQUAL(threads_used(), int(std::max<int64_t>(1, std::min<int64_t>(threads, tasks))));
         }
     }
 }
@@ -59,12 +60,12 @@ TEST(parallel_is_serial_for_little_work_and_inside_a_task) {
 TEST(parallel_exceptions_come_out) {
     for (int threads : {1, 4}) {
         const ThreadLimit limit(threads);
-        CHECK_THROWS(parallel_for(64, much, [](int64_t i) {
-                         if (i % 2) throw std::bad_alloc();
-                     }),
-                     std::bad_alloc);
         CHECK_THROWS(parallel_for(64, much,
-                                  [](int64_t) { Scratch more_than_there_is(INT64_MAX / 4, 2); }),
+                                  [](int64_t i) {
+                                      if (i % 2) throw std::bad_alloc();
+                                  }),
+                     std::bad_alloc);
+        CHECK_THROWS(parallel_for(64, much, [](int64_t) { Scratch more_than_there_is(INT64_MAX / 4, 2); }),
                      std::bad_alloc);
         std::atomic<int64_t> runs{0};
         parallel_for(64, much, [&](int64_t) { ++runs; });  // and the threads still work

@@ -38,36 +38,36 @@ std::string pair_text(const char* text, const A& a, const B& b) {
 
 }  // namespace kernel_tests
 
-#define TEST(name)                                                                             \
-    static void test_##name();                                                                 \
-    [[maybe_unused]] static const bool registered_##name =                                     \
-        (kernel_tests::tests().push_back({#name, test_##name}), true);                         \
+#define TEST(name)                                                     \
+    static void test_##name();                                         \
+    [[maybe_unused]] static const bool registered_##name =             \
+        (kernel_tests::tests().push_back({#name, test_##name}), true); \
     static void test_##name()
 
 #define CHECK(condition) kernel_tests::report(bool(condition), __FILE__, __LINE__, #condition)
 // With a message (anything that converts to std::string, made only on failure) that says which case it was.
-#define CHECK_THAT(condition, message)                                                         \
-    do {                                                                                       \
-        const bool ok_ = bool(condition);                                                      \
-        kernel_tests::report(ok_, __FILE__, __LINE__,                                          \
+#define CHECK_THAT(condition, message)                                                          \
+    do {                                                                                        \
+        const bool ok_ = bool(condition);                                                       \
+        kernel_tests::report(ok_, __FILE__, __LINE__,                                           \
                              ok_ ? std::string() : std::string(#condition) + ", " + (message)); \
     } while (0)
 // Numbers; NaN equals nothing.
-#define CHECK_EQUAL(a, b)                                                                      \
-    do {                                                                                       \
-        const auto a_ = (a);                                                                   \
-        const auto b_ = (b);                                                                   \
-        const bool ok_ = a_ == b_;                                                             \
-        kernel_tests::report(ok_, __FILE__, __LINE__,                                          \
+#define CHECK_EQUAL(a, b)                                                                          \
+    do {                                                                                           \
+        const auto a_ = (a);                                                                       \
+        const auto b_ = (b);                                                                       \
+        const bool ok_ = a_ == b_;                                                                 \
+        kernel_tests::report(ok_, __FILE__, __LINE__,                                              \
                              ok_ ? std::string() : kernel_tests::pair_text(#a " == " #b, a_, b_)); \
     } while (0)
-#define CHECK_THROWS(expression, type)                                                         \
-    do {                                                                                       \
-        bool thrown_ = false;                                                                  \
-        try {                                                                                  \
-            (void)(expression);                                                                \
-        } catch (const type&) {                                                                \
-            thrown_ = true;                                                                    \
-        }                                                                                      \
-        kernel_tests::report(thrown_, __FILE__, __LINE__, #expression " throws " #type);       \
+#define CHECK_THROWS(expression, type)                                                   \
+    do {                                                                                 \
+        bool thrown_ = false;                                                            \
+        try {                                                                            \
+            (void)(expression);                                                          \
+        } catch (const type&) {                                                          \
+            thrown_ = true;                                                              \
+        }                                                                                \
+        kernel_tests::report(thrown_, __FILE__, __LINE__, #expression " throws " #type); \
     } while (0)

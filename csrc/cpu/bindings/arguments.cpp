@@ -7,9 +7,15 @@ namespace {
 
 using Api = py::detail::npy_api;
 
-bool aligned(const py::array& a) { return a.flags() & Api::NPY_ARRAY_ALIGNED_; }
-bool contiguous(const py::array& a) { return a.flags() & py::array::c_style; }
-bool native(const py::array& a) { return a.dtype().byteorder() == '=' || a.dtype().byteorder() == '|'; }
+bool aligned(const py::array& a) {
+    return a.flags() & Api::NPY_ARRAY_ALIGNED_;
+}
+bool contiguous(const py::array& a) {
+    return a.flags() & py::array::c_style;
+}
+bool native(const py::array& a) {
+    return a.dtype().byteorder() == '=' || a.dtype().byteorder() == '|';
+}
 
 // Strides that step whole elements, as the kernels count them.
 bool whole_strides(const py::array& a) {
@@ -49,8 +55,12 @@ std::string shape_text(const Shape& shape) {
     return text + (shape.size() == 1 ? ",)" : ")");
 }
 
-void Operation::value_error(const std::string& text) const { throw py::value_error(name_ + ": " + text); }
-void Operation::type_error(const std::string& text) const { throw py::type_error(name_ + ": " + text); }
+void Operation::value_error(const std::string& text) const {
+    throw py::value_error(name_ + ": " + text);
+}
+void Operation::type_error(const std::string& text) const {
+    throw py::type_error(name_ + ": " + text);
+}
 
 void Operation::expect_shape(const char* argument, const Shape& shape, const Shape& expected,
                              const std::string& why) const {

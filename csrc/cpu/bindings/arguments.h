@@ -30,8 +30,8 @@ template <class T>
 struct Array {
     T* data;
     Shape shape;
-    Shape strides;  // in elements; those of a contiguous array except for strided_input
-    int64_t size;   // product of shape
+    Shape strides;   // in elements; those of a contiguous array except for strided_input
+    int64_t size;    // product of shape
     py::array keep;  // owns data
 
     int64_t ndim() const { return int64_t(shape.size()); }
@@ -53,7 +53,8 @@ class Operation {
         return view<T>(array);
     }
 
-    // An operand of dtype T in either byte order: as it is if it is C-contiguous, aligned and native, else a copy.
+    // An operand of dtype T in either byte order: as it is if it is C-contiguous, aligned and native, else a
+    // copy.
     template <class T>
     Array<const T> input(const char* argument, py::handle value) {
         const py::array array = checked(argument, value, py::dtype::of<T>(), false);
@@ -88,8 +89,9 @@ class Operation {
             f.template operator()<float>();
     }
 
-    // Checks that no output shares memory with an input or another output, then runs the kernel, without the GIL
-    // if its work (arithmetic operations, or bytes) is worth it: taking it back can wait 5 ms for another thread.
+    // Checks that no output shares memory with an input or another output, then runs the kernel, without the
+    // GIL if its work (arithmetic operations, or bytes) is worth it: taking it back can wait 5 ms for another
+    // thread.
     template <class F>
     void run(double work, F&& kernel) const {
         check_overlap();

@@ -61,7 +61,8 @@ void run_gemm(Operation& op, py::handle out, py::handle a_in, py::handle b_in, d
 void gemm(py::handle out, py::handle a, py::handle b, double alpha, double beta, py::handle bias,
           const std::string& activation, double parameter) {
     Operation op("gemm");
-    op.by_dtype(out, [&]<class T>() { run_gemm<T>(op, out, a, b, alpha, beta, bias, activation, parameter); });
+    op.by_dtype(out,
+                [&]<class T>() { run_gemm<T>(op, out, a, b, alpha, beta, bias, activation, parameter); });
 }
 
 }  // namespace

@@ -10,12 +10,12 @@
 #include "cpu/kernels.h"
 //
 #include "cpu/activation_body.h"
-#include "cpu/dropout_body.h"
 #include "cpu/conv2d_body.h"
+#include "cpu/dropout_body.h"
 #include "cpu/gemm_body.h"
-#include "cpu/pool2d_body.h"
 #include "cpu/loss_body.h"
 #include "cpu/normalisation_body.h"
+#include "cpu/pool2d_body.h"
 #include "cpu/sgd_body.h"
 
 namespace tinygrad_nm {
