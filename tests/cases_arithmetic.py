@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import reference as ref
-from cases import PAIRS, SHAPES, Case, Draw, Variant, apart, away, distinct, each, each_pair, normal, positive
 
+import reference as ref
 import tinygrad_nm as nm
+from cases import PAIRS, SHAPES, Case, Draw, Variant, apart, away, distinct, each, each_pair, normal, positive
 
 
 def scalar(formula: Callable[..., Any]) -> Callable[..., np.ndarray]:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import reference as ref
-from cases import KINK_DISTANCE, SHAPES, Case, Draw, Variant, away, distinct, each, normal
 
+import reference as ref
 import tinygrad_nm as nm
+from cases import KINK_DISTANCE, SHAPES, Case, Draw, Variant, away, distinct, each, normal
 
 BATCH, CHANNELS = 2, 4
 
@@ -62,6 +62,12 @@ def _conv_options(c: dict[str, Any]) -> dict[str, Any]:
 
 
 def conv2d_variant(c: dict[str, Any]) -> Variant:
+    """Without bias, so that it is linear in both arguments."""
+    x, w, _ = conv_shapes(c)
+    return Variant(normal(x, w), _conv_options(c))
+
+
+def biased_variant(c: dict[str, Any]) -> Variant:
     x, w, _ = conv_shapes(c)
     return Variant(normal(x, w, w[:1]), _conv_options(c))
 
@@ -226,7 +232,7 @@ ROWS = [
         "conv2d",
         ref.conv2d,
         [
-            *[conv2d_variant(c) for c in CONV_ROWS],
+            *[biased_variant(c) for c in CONV_ROWS],
             Variant(normal((2, 2, 4, 5), (3, 2, 3, 3), (3,)), {"activation": "scaled_tanh"}),
             Variant(_either_sign((2, 1, 3, 4), (3, 1, 1, 1)), {"activation": ("elu", 0.5)}),
             Variant(_either_sign((2, 1, 3, 4), (3, 1, 1, 1)), {"activation": "relu", "stride": (1, 2)}),

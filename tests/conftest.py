@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 import tinygrad_nm as nm
+from row_checks import ISAS
 from tinygrad_nm import _cpu
 
 hypothesis.settings.register_profile(
@@ -16,7 +17,6 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("suite")
 
-ISAS = {name: (available, why) for name, available, why in _cpu.isas()}
 ISA_KEY = pytest.StashKey[dict[str, list[int]]]()
 
 
@@ -28,7 +28,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[ISA_KEY] = {name: [0, 0] for name in ISAS}
 
 
-@pytest.fixture(params=list(ISAS))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for `isa` runs once on each; the grids of test_operations.py choose for themselves."""
+    if "isa" in metafunc.fixturenames and "grid_case" not in metafunc.fixturenames:
+        metafunc.parametrize("isa", list(ISAS), indirect=True)
+
+
+@pytest.fixture
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs the test once on each body of the kernels; counts those that this processor cannot run."""
     name = request.param

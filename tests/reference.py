@@ -77,7 +77,9 @@ def clip(x: Any, low: float | None = None, high: float | None = None) -> np.ndar
 # ---- reductions -----------------------------------------------------------------------------------------------
 
 
-def reduce_axes(f: Callable[[list[float]], float], x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+def reduce_axes(
+    f: Callable[[list[float]], float], x: np.ndarray, axis: Any = None, keepdims: bool = False
+) -> np.ndarray:
     """f of the list of elements over the axes, in C order, at each index of the other axes."""
     axes = tuple(range(x.ndim)) if axis is None else tuple(a % x.ndim for a in np.atleast_1d(axis))
     kept = [a for a in range(x.ndim) if a not in axes]
@@ -175,7 +177,9 @@ def padded(x: np.ndarray, padding: Any, value: float = 0.0) -> np.ndarray:
     return y
 
 
-def output_size(size: int, kernel: int, stride: int, pad: tuple[int, int], dilation: int, ceil_mode: bool = False) -> int:
+def output_size(
+    size: int, kernel: int, stride: int, pad: tuple[int, int], dilation: int, ceil_mode: bool = False
+) -> int:
     """PyTorch's rule: in ceil mode the last window must start inside the input or its leading padding."""
     room = size + pad[0] + pad[1] - dilation * (kernel - 1) - 1
     if room < 0:
@@ -208,11 +212,12 @@ class Convolution:
         outputs, per_group, kernel_h, kernel_w = self.w_shape
         for o, c, kh, kw in itertools.product(*map(range, (outputs, per_group, kernel_h, kernel_w))):
             channel = o // (outputs // self.groups) * per_group + c
-            rows = slice(kh * self.dilation[0], kh * self.dilation[0] + (self.out[0] - 1) * self.stride[0] + 1, self.stride[0])
-            columns = slice(
-                kw * self.dilation[1], kw * self.dilation[1] + (self.out[1] - 1) * self.stride[1] + 1, self.stride[1]
-            )
-            yield o, c, channel, kh, kw, rows, columns
+            yield o, c, channel, kh, kw, self.line(0, kh), self.line(1, kw)
+
+    def line(self, axis: int, k: int) -> slice:
+        """The padded rows (axis 0) or columns (axis 1) that filter cell k meets, one for each output."""
+        first, step = k * self.dilation[axis], self.stride[axis]
+        return slice(first, first + (self.out[axis] - 1) * step + 1, step)
 
 
 def conv2d(x: np.ndarray, w: np.ndarray, b: Any = None, activation: Any = None, **geometry: Any) -> np.ndarray:
@@ -297,7 +302,7 @@ def local_response_norm(
     divide_by_size: bool = True,
     groups: int = 1,
 ) -> np.ndarray:
-    """b_c = a_c / (k + alpha (/ size) * sum of a^2 over the window)^beta; size // 2 channels before c, the rest after."""
+    """b_c = a_c / (k + alpha (/ size) * sum of a^2 over the window)^beta; size // 2 channels lie before c."""
     y = np.empty_like(x)
     channels = x.shape[1]
     per_group = channels // groups
@@ -329,7 +334,9 @@ def nll_loss(log_p: np.ndarray, labels: np.ndarray, reduction: str = "mean", ign
     return reduced(loss, reduction, float(np.sum(labels != ignore_index)))
 
 
-def cross_entropy(logits: np.ndarray, target: np.ndarray, reduction: str = "mean", ignore_index: int = -100) -> np.ndarray:
+def cross_entropy(
+    logits: np.ndarray, target: np.ndarray, reduction: str = "mean", ignore_index: int = -100
+) -> np.ndarray:
     log_p = log_softmax(logits, 1)
     if target.dtype.kind in "iu":
         return nll_loss(log_p, target, reduction, ignore_index)

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from cases import Case, Variant
 
 import tinygrad_nm as nm
-from tinygrad_nm import autodiff, check
+from cases import Case, Variant
+from tinygrad_nm import _cpu, autodiff, check
 
+# the bodies of the kernels: whether this processor can run each, and why or why not
+ISAS = {name: (available, why) for name, available, why in _cpu.isas()}
 TIGHT = 1e-12  # float64, relative to 1 + |y|: the sums of these cases are short
 
 

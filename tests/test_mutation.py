@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cases import Case, Variant, normal, table
 from cases_networks import ASYMMETRIC, backward_input_variant, backward_weight_variant, conv2d_variant
 from row_checks import derivative_faults, value_faults
-
 from tinygrad_nm import _cpu, ops
 
 CASES = table()

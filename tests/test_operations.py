@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import tinygrad_nm as nm
 from cases import Case, Variant, table, whole_like
 from cases_networks import GRIDS
 from pairwise import full_product, pairwise
-from row_checks import adjoint_faults, bound_call, data_of, derivative_faults, value_faults
-
-import tinygrad_nm as nm
-from tinygrad_nm import autodiff, check
+from row_checks import ISAS, adjoint_faults, bound_call, data_of, derivative_faults, value_faults
+from tinygrad_nm import _cpu, autodiff, check
 
 CASES = table()
 # Exported functions that are not operations on tensors: they make tensors, set modes, or transform functions.
@@ -115,14 +115,20 @@ def test_inputs_are_left_alone_and_a_second_call_gives_the_same(case: Case, vari
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Grids: a pairwise cover, or the full product under --full."""
-    if "grid_case" in metafunc.fixturenames:
-        build = full_product if metafunc.config.getoption("--full") else pairwise
-        rows = []
-        for name, (factors, fits, variant) in GRIDS.items():
-            for c in build(factors, fits):
-                rows.append(pytest.param((CASES[name], variant(c)), id=f"{name}-{'-'.join(map(str, c.values()))}"))
-        metafunc.parametrize("grid_case", rows)
+    """Grids: a pairwise cover on every instruction set; under --full all the rest as well, on the default one."""
+    if "grid_case" not in metafunc.fixturenames:
+        return
+    rows = []
+    for name, (factors, fits, variant) in GRIDS.items():
+        cover = pairwise(factors, fits)
+        chosen = [(c, isa) for c in cover for isa in ISAS]
+        if metafunc.config.getoption("--full"):
+            chosen += [(c, _cpu.isa()) for c in full_product(factors, fits) if c not in cover]
+        for c, isa in chosen:
+            rows.append(
+                pytest.param((CASES[name], variant(c)), isa, id=f"{name}-{'-'.join(map(str, c.values()))}-{isa}")
+            )
+    metafunc.parametrize(("grid_case", "isa"), rows, indirect=["isa"])
 
 
 def test_grid_values_and_adjoints_on_every_instruction_set(grid_case: tuple[Case, Variant], isa: str) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-import reference as ref
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import reference as ref
 import tinygrad_nm as nm
 from tinygrad_nm import _cpu, autodiff
 from tinygrad_nm._errors import ShapeError
@@ -202,7 +202,7 @@ def test_pooling_of_any_geometry(
     whole = all(inside for _, inside, _ in ref.windows(x, kernel, stride, padding, 1, ceil_mode))
     options: dict[str, Any] = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
     if not whole:
-        with pytest.raises(ValueError, match="max_pool2d: padding .* leaves a window"):
+        with pytest.raises(ValueError, match=r"max_pool2d: padding .* leaves a window"):
             nm.max_pool2d(x, kernel, **options)
         return
     np.testing.assert_array_equal(nm.max_pool2d(x, kernel, **options).numpy(), ref.max_pool2d(x, kernel, **options))

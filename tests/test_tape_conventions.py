@@ -95,9 +95,21 @@ def test_power_at_zero() -> None:
 
 # ---- NaN ------------------------------------------------------------------------------------------------------
 
-ACTIVATIONS = (
-    "relu leaky_relu tanh scaled_tanh sigmoid softsign softplus elu gelu sin smooth_relu exp identity".split()
-)
+ACTIVATIONS = [
+    "relu",
+    "leaky_relu",
+    "tanh",
+    "scaled_tanh",
+    "sigmoid",
+    "softsign",
+    "softplus",
+    "elu",
+    "gelu",
+    "sin",
+    "smooth_relu",
+    "exp",
+    "identity",
+]
 LENGTHS = (1, 3, 17, 70)  # tails and whole vectors of every width
 
 

@@ -83,7 +83,7 @@ def test_other_dtypes_are_refused_by_name(bad: np.ndarray) -> None:
 
 
 def test_ragged_lists_are_refused() -> None:
-    with pytest.raises(ValueError, match="ragged|inhomogeneous"):
+    with pytest.raises(ValueError, match=r"ragged|inhomogeneous"):
         nm.tensor([[1, 2], [3]])
 
 
@@ -100,7 +100,7 @@ def test_tensor_copies_and_from_numpy_shares() -> None:
     copied, shared = nm.tensor(a), nm.from_numpy(a)
     a[0] = 5.0
     assert copied.numpy()[0] == 1.0 and shared.numpy()[0] == 5.0
-    with pytest.raises(TypeError, match="expected a numpy.ndarray, got list"):
+    with pytest.raises(TypeError, match=r"expected a numpy\.ndarray, got list"):
         nm.from_numpy([1.0])
     with pytest.raises(DtypeError, match="native byte order"):
         nm.from_numpy(np.ones(3, ">f8"))

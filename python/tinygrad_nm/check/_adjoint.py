@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ._problem import Arrays, Problem, difference, dot, evaluate, gradients, moved, norm
+from ._problem import Arrays, Problem, difference, dot, evaluate, gradients, moved, norm, random_directions
 from ._taylor import observed_orders
 
 TOLERANCE = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-5}
@@ -68,7 +69,7 @@ class AdjointReport:
 
 
 def _replaced(values: Arrays, k: int, value: np.ndarray) -> Arrays:
-    return values[:k] + [value] + values[k + 1 :]
+    return [*values[:k], value, *values[k + 1 :]]
 
 
 def is_linear(problem: Problem, k: int, v: np.ndarray, rng: np.random.Generator) -> bool:
@@ -116,7 +117,7 @@ def central_differences(problem: Problem, directions: Arrays) -> tuple[Arrays, f
             gap = max(norm(difference(row[k], row[k - 1])), norm(difference(row[k], above[k - 1])))
             if gap + 4 * rounding < bound:
                 best, bound = row[k], gap + 4 * rounding
-    changes = np.array([norm(difference(a, b)) for a, b in zip(plain[:-1], plain[1:], strict=True)])
+    changes = np.array([norm(difference(a, b)) for a, b in itertools.pairwise(plain)])
     return best, bound, observed_orders(changes)
 
 
@@ -127,7 +128,7 @@ def _rounded(a: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
 def adjoint_of_argument(exact: Problem, tested: Problem, k: int, seed: int) -> ArgumentAdjoint:
     """The adjoint test of variable k: J v from the float64 problem `exact`, J^T u from the rules of `tested`."""
     rng = np.random.default_rng([seed, k])
-    v = _rounded(rng.uniform(0.5, 1.0, exact.values[k].shape) * rng.choice([-1.0, 1.0], exact.values[k].shape), tested.dtype)
+    v = _rounded(random_directions([exact.values[k]], rng)[0], tested.dtype)
     orders = np.array([])
     if is_linear(exact, k, v, rng):
         method, bound = "linear", 0.0

@@ -71,15 +71,18 @@ class Problem:
             self.argnums = [argnums] if isinstance(argnums, int) else list(argnums)
         for i in self.argnums:
             if i not in floating:
-                raise ValueError(f"check: argument {i} of {self.title} is not one of its floating-point inputs {floating}")
+                raise ValueError(
+                    f"check: argument {i} of {self.title} is not one of its floating-point inputs {floating}"
+                )
         names = _argument_names(function, len(self.inputs))
         self.names = [names[i] for i in self.argnums]
         self.values = [self.inputs[i] for i in self.argnums]
         self.parameters: list[Any] = []
         self.function = function
         if hasattr(function, "named_parameters"):
-            self.function = copy.deepcopy(function).to(self.dtype)
-            for name, parameter in self.function.named_parameters():
+            model: Any = copy.deepcopy(function)
+            self.function = model.to(self.dtype)
+            for name, parameter in model.named_parameters():
                 self.names.append(name)
                 self.values.append(np.array(parameter.data))
                 self.parameters.append(parameter)
@@ -87,7 +90,9 @@ class Problem:
             raise ValueError(f"check: {self.title} has no floating-point input to differentiate with respect to")
         first, second = evaluate(self, self.values), evaluate(self, self.values)
         if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first, second, strict=True)):
-            raise ValueError(f"check: two calls of {self.title} differ; fix its seed, or call eval() on a model with dropout")
+            raise ValueError(
+                f"check: two calls of {self.title} differ; fix its seed, or call eval() on a model with dropout"
+            )
 
     def run(self, values: Arrays) -> tuple[list[Any], list[Any]]:
         arguments: list[Any] = list(self.inputs)
@@ -127,9 +132,7 @@ def tape_gradients(outputs: list[Any], tensors: list[Any], cotangents: list[Any]
     pairs = [(y, u) for y, u in zip(outputs, cotangents, strict=True) if y.requires_grad]
     if not pairs:
         return [tensor(np.zeros_like(t.data)) for t in tensors]
-    return list(
-        autodiff.grad([y for y, _ in pairs], tensors, [u for _, u in pairs], create_graph=create_graph)
-    )
+    return list(autodiff.grad([y for y, _ in pairs], tensors, [u for _, u in pairs], create_graph=create_graph))
 
 
 def evaluate(problem: Differentiable, values: Arrays) -> Arrays:

@@ -93,13 +93,19 @@ class TaylorReport:
 
     def verdict(self) -> str:
         """One line: what was seen, and whether that passes."""
-        text = "E1 is rounding (linear)" if self.linear else (
-            f"E1 has order >= 1.9 on {int(np.sum(self.orders >= 1.9))} halvings (more than 3 needed), "
-            f"median E1/(h|Jv|) {self.median:.1e} (below {MEDIAN_LIMIT:.0e} needed)"
+        text = (
+            "E1 is rounding (linear)"
+            if self.linear
+            else (
+                f"E1 has order >= 1.9 on {int(np.sum(self.orders >= 1.9))} halvings (more than 3 needed), "
+                f"median E1/(h|Jv|) {self.median:.1e} (below {MEDIAN_LIMIT:.0e} needed)"
+            )
         )
         if self.orders2 is not None:
-            text += "; E2 is rounding (quadratic)" if self.quadratic else (
-                f"; E2 has order >= 2.9 on {int(np.sum(self.orders2 >= 2.9))} halvings (more than 3 needed)"
+            text += (
+                "; E2 is rounding (quadratic)"
+                if self.quadratic
+                else (f"; E2 has order >= 2.9 on {int(np.sum(self.orders2 >= 2.9))} halvings (more than 3 needed)")
             )
         return f"taylor {self.title}: {'ok' if self.ok else 'FAILED'}: {text}"
 
