@@ -14,8 +14,8 @@ struct Philox4x32 {
     uint32_t word[4][lanes];
 };
 
-// Ten rounds on the counters, in place; all lanes share the key (low word, high word). The rounds are unrolled so
-// that the loop over lanes becomes vector instructions.
+// Ten rounds on the counters, in place; all lanes share the key (low word, high word). The rounds are
+// unrolled so that the loop over lanes becomes vector instructions.
 template <int lanes>
 TINYGRAD_NM_HOST_DEVICE void philox4x32_10(Philox4x32<lanes>& counter, uint32_t key_low, uint32_t key_high) {
     for (int lane = 0; lane < lanes; ++lane) {
