@@ -78,6 +78,14 @@ def test_first_and_second_derivatives(case: Case, variant: Variant) -> None:
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, id=c.name) for c in CASES.values() if c.derivative])
+def test_third_derivatives(case: Case) -> None:
+    variant = case.variants[-1]
+    report = check.derivatives(bound_call(case, variant), *variant.inputs(), order=3)
+    assert "gradient, order 3" in report.taylor
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id=c.name) for c in CASES.values() if c.derivative])
 def test_linear_arguments_are_those_the_row_names(case: Case) -> None:
     for variant in case.variants:
         arrays = variant.inputs()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tinygrad_nm as nm
+from tinygrad_nm import autodiff
 
 NAN, INF = np.nan, np.inf
 
@@ -86,6 +87,16 @@ def test_where_leaks_no_nan_from_the_branch_not_taken(inner: Callable[[Any], Any
     assert np.isfinite(dx[0]) or at == 1.0
 
 
+def test_where_leaks_no_nan_into_second_derivatives() -> None:
+    x = nm.tensor(np.array([0.0, 4.0]), requires_grad=True)
+    with np.errstate(all="ignore"):
+        y = nm.where(np.array([False, True]), nm.sqrt(x), x * x * 3.0).sum()
+        (dx,) = autodiff.grad(y, x, create_graph=True)
+        (ddx,) = autodiff.grad(dx.sum(), x)
+    assert dx.numpy().tolist() == [0.0, 0.25]
+    np.testing.assert_allclose(ddx.numpy(), [6.0, -1 / 32])
+
+
 def test_power_at_zero() -> None:
     assert slopes(lambda t: t**2, [0.0]) == [[0.0]]
     assert slopes(lambda t: t**1, [0.0]) == [[1.0]]
@@ -155,6 +166,8 @@ def test_zero_times_nan_and_inf_is_nan_in_every_product(dtype: Any, isa: str) ->
         w = np.ones((3, 2, 3, 3), dtype)
         w[1, 0, 1, 1] = bad
         assert np.isnan(nm.conv2d(x, w).numpy()[:, 1]).all(), isa
+        assert np.isnan(nm.linear(a, b.T.copy(), activation="relu").numpy()[:, 20]).all(), isa
+        assert np.isnan(nm.conv2d(x, w, activation="relu").numpy()[:, 1]).all(), isa
         assert not np.isnan(nm.conv2d(x, w).numpy()[:, [0, 2]]).any(), isa
 
 

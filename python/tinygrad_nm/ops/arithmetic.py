@@ -219,7 +219,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
         xa = array("where", xa)
     broadcast_shape("where", chosen.shape, shape_of(xa), shape_of(xb))
     data = xp_of(chosen).where(chosen, xa, xb)
-    return record(where_rule, data, (a, b), (chosen, shape_of(xa), shape_of(xb)))
+    return record(where_rule, data, (a, b), (kept(condition, chosen), shape_of(xa), shape_of(xb)))
 
 
 def where_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:

@@ -99,13 +99,17 @@ def _written(self: Tensor, operation: str) -> None:
     self.mark_written()
 
 
+def _check_fits(self: Tensor, operation: str, data: Any) -> None:
+    if np.result_type(data).kind == "f" and self.dtype.kind != "f":
+        raise DtypeError(f"{operation}: floats do not fit a tensor of {self.dtype}; convert with .astype")
+
+
 def _store(self: Tensor, operation: str, result: Any) -> Tensor:
     """Writes `result` over the values of self."""
     if isinstance(result, Tensor) and result.node is not None and state.recording:
         raise GradientError(f"{operation}: the value has a gradient that a write would lose; use no_grad() or detach()")
     _, data = arrays(operation, self, result)
-    if np.result_type(data).kind == "f" and self.dtype.kind != "f":
-        raise DtypeError(f"{operation}: floats do not fit a tensor of {self.dtype}; convert with .astype")
+    _check_fits(self, operation, data)
     if broadcast_shape(operation, self.shape, np.shape(data)) != self.shape:
         raise ShapeError(f"{operation}: values of shape {np.shape(data)} do not fit a tensor of shape {self.shape}")
     _written(self, operation)
@@ -144,6 +148,7 @@ def _setitem(self: Tensor, key: Any, new: Any) -> None:
     if isinstance(new, Tensor) and new.node is not None and state.recording:
         raise GradientError("setitem: the value has a gradient that a write would lose; use no_grad() or detach()")
     _, data = arrays("setitem", self, new)
+    _check_fits(self, "setitem", data)
     _written(self, "setitem")
     try:
         self.data[plain] = data

@@ -141,33 +141,41 @@ def pad_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
 def _key(x: Any, key: Any) -> tuple[Any, bool]:
     """The index with tensors as arrays and masks as indices, and whether any of it is an array of integers."""
     parts: tuple[Any, ...] = key if isinstance(key, tuple) else (key,)
+    parts = tuple(_part(part) for part in parts)
     plain: list[Any] = []
     for part in parts:
-        if isinstance(part, Tensor):
-            part = part.data
-        elif isinstance(part, list):
-            part = np.asarray(part, dtype=None if part else np.intp)
-        if type(part) in backend.DEVICES:
-            if part.dtype == bool:
-                plain.extend(part.nonzero() if part.ndim else [part])
-                _check_mask(x, part, len(plain) - max(part.ndim, 1))
-                continue
-            if part.dtype.kind not in "iu":
-                raise DtypeError(f"getitem: an index array must hold integers or bool, not {part.dtype}")
-            plain.append(operator.index(part) if part.ndim == 0 else part)
-        elif isinstance(part, (slice, bool)) or part is None or part is Ellipsis:
-            plain.append(part)
-        else:
-            try:
-                plain.append(operator.index(part))
-            except TypeError:
-                raise DtypeError(f"getitem: {part!r} is not an index; use ints, slices or integer arrays") from None
+        mask = type(part) in backend.DEVICES and part.dtype == bool
+        if mask:
+            _check_masks(x, parts)
+        plain.extend(part.nonzero() if mask else (part,))
     return tuple(plain), any(isinstance(p, bool) or type(p) in backend.DEVICES for p in plain)
 
 
-def _check_mask(x: Any, mask: Any, position: int) -> None:
-    if position == 0 and mask.shape != x.shape[: mask.ndim]:
-        raise ShapeError(f"getitem: a mask of shape {mask.shape} does not match the tensor's {x.shape}")
+def _part(part: Any) -> Any:
+    """One part of an index: a slice, None, ..., an int, a bool, or an array of integers or bool."""
+    if isinstance(part, Tensor):
+        part = part.data.copy()  # its gradient needs it as it is now
+    elif isinstance(part, list):
+        part = np.asarray(part, dtype=None if part else np.intp)
+    if type(part) in backend.DEVICES:
+        if part.dtype.kind not in "iub":
+            raise DtypeError(f"getitem: an index array must hold integers or bool, not {part.dtype}")
+        return part.item() if part.ndim == 0 else part
+    if isinstance(part, (slice, bool, np.bool_)) or part is None or part is Ellipsis:
+        return bool(part) if isinstance(part, np.bool_) else part
+    try:
+        return operator.index(part)
+    except TypeError:
+        raise DtypeError(f"getitem: {part!r} is not an index; use ints, slices or integer arrays") from None
+
+
+def _check_masks(x: Any, parts: tuple[Any, ...]) -> None:
+    """Refuses a mask whose sizes are not those of its axes: once it is indices, a short one would go unnoticed."""
+    xp = backend.xp(x)
+    try:
+        xp.broadcast_to(xp.zeros((), bool), x.shape)[parts]
+    except IndexError as error:
+        raise ShapeError(f"getitem: {error} (shape {x.shape})") from None
 
 
 def getitem(x: Any, key: Any) -> Any:
