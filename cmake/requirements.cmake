@@ -2,6 +2,12 @@
 # to mend it.
 include(CheckLanguage)
 
+string(REGEX MATCH "^(x86_64|amd64|AMD64)$" TINYGRAD_NM_X86 "${CMAKE_SYSTEM_PROCESSOR}")
+if(NOT CMAKE_SYSTEM_NAME STREQUAL "Linux" OR NOT (TINYGRAD_NM_X86 OR CMAKE_SYSTEM_PROCESSOR STREQUAL "aarch64"))
+  message(FATAL_ERROR
+    "tinygrad_nm runs on 64-bit Linux on x86_64 or aarch64, not on ${CMAKE_SYSTEM_NAME} on ${CMAKE_SYSTEM_PROCESSOR}: use one of these systems.")
+endif()
+
 check_language(CXX)
 if(NOT CMAKE_CXX_COMPILER)
   message(FATAL_ERROR
@@ -17,12 +23,6 @@ if(NOT DEFINED oldest_${CMAKE_CXX_COMPILER_ID})
 elseif(CMAKE_CXX_COMPILER_VERSION VERSION_LESS oldest_${CMAKE_CXX_COMPILER_ID})
   message(FATAL_ERROR
     "tinygrad_nm needs C++20, which ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION} lacks: set CXX to g++ 11 or newer, or to clang++ 14 or newer.")
-endif()
-
-string(REGEX MATCH "^(x86_64|amd64|AMD64)$" TINYGRAD_NM_X86 "${CMAKE_SYSTEM_PROCESSOR}")
-if(NOT CMAKE_SYSTEM_NAME STREQUAL "Linux" OR NOT (TINYGRAD_NM_X86 OR CMAKE_SYSTEM_PROCESSOR STREQUAL "aarch64"))
-  message(FATAL_ERROR
-    "tinygrad_nm runs on 64-bit Linux on x86_64 or aarch64, not on ${CMAKE_SYSTEM_NAME} on ${CMAKE_SYSTEM_PROCESSOR}: use one of these systems.")
 endif()
 
 if(TINYGRAD_NM_BINDINGS)
