@@ -44,12 +44,13 @@ def known(operation: str, what: str, value: str, choices: Iterable[str]) -> None
         raise ValueError(f"{operation}: unknown {what} {value!r}; choose one of {', '.join(choices)}")
 
 
-# (model, data): the numbers. Those for MNIST were chosen on 5,000 digits held out of its training set. For the 5,000
+# (model, data): the numbers. Those for MNIST were chosen on 5,000 digits held out of its training set (LeNet-5: 98.96 %
+# of them right without the shift, 99.12 % with it). For the 5,000
 # embedded digits, LeNet-5's rate and shift were chosen on a fifth of the 4,000 training digits; its epochs (30, not 25)
 # with a look at the 1,000 held out, whose figure is therefore slightly favourable. For peaks they were tried on points
 # of another draw. The other rows are first guesses.
 RECIPES = {
-    ("lenet5", "mnist"): Recipe(epochs=10, batch=32, lr=0.03),
+    ("lenet5", "mnist"): Recipe(epochs=12, batch=32, lr=0.03, shift=1),
     ("lenet5", "embedded"): Recipe(epochs=30, batch=32, lr=0.06, shift=2),
     ("lenet", "mnist"): Recipe(epochs=10, batch=32, lr=0.05),
     ("lenet", "embedded"): Recipe(epochs=30, batch=32, lr=0.06, shift=1),
