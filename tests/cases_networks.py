@@ -221,6 +221,7 @@ ROWS = [
         [
             Variant(normal((5, 4), (3, 4), (3,))),
             Variant(normal((5, 4), (3, 4))),
+            Variant(normal((5, 4), (3, 4)), {"activation": ("identity", 0.0)}),
             Variant(normal((2, 5, 4), (3, 4), (3,)), {"activation": "tanh"}),
             Variant(normal((5, 4), (3, 4), (3,)), {"activation": ("smooth_relu", 8.0)}),
         ],
@@ -236,6 +237,7 @@ ROWS = [
             Variant(normal((2, 2, 4, 5), (3, 2, 3, 3), (3,)), {"activation": "scaled_tanh"}),
             Variant(_either_sign((2, 1, 3, 4), (3, 1, 1, 1)), {"activation": ("elu", 0.5)}),
             Variant(_either_sign((2, 1, 3, 4), (3, 1, 1, 1)), {"activation": "relu", "stride": (1, 2)}),
+            Variant(normal((2, 2, 4, 5), (3, 2, 3, 3), (3,)), {"activation": "gelu"}),
             Variant(normal((0, 2, 4, 5), (3, 2, 3, 3), (3,))),
         ],
         function=_conv2d_activated,

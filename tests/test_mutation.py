@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tinygrad_nm as nm
 from cases import Case, Variant, normal, table
 from cases_networks import ASYMMETRIC, backward_input_variant, backward_weight_variant, conv2d_variant
 from row_checks import derivative_faults, value_faults
+from test_operations import exported_operations
 from tinygrad_nm import _cpu, ops
 
 CASES = table()
@@ -111,6 +113,12 @@ def test_a_wrong_kernel_makes_its_row_fail(name: str, mutation: str, monkeypatch
 
     mutate_kernel(monkeypatch, name, change)
     assert fails(CASES[ROW_OF_KERNEL[name]])
+
+
+def test_an_exported_operation_without_a_row_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nm, "novelty", lambda x: x, raising=False)
+    monkeypatch.setattr(nm, "__all__", [*nm.__all__, "novelty"])
+    assert exported_operations() - set(CASES) == {"novelty"}
 
 
 # ---- transposed arguments -------------------------------------------------------------------------------------

@@ -132,6 +132,18 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         RuntimeError,
         "clip: the bounds are constants",
     ),
+    "probabilities shape": (
+        lambda: nm.cross_entropy(ones(2, 3), np.ones((2, 4), np.float32)),
+        ValueError,
+        "cross_entropy: probabilities have shape",
+    ),
+    "no class axis": (lambda: nm.cross_entropy(ones(), np.array(0)), ValueError, "cross_entropy: input of shape"),
+    "labels dtype": (lambda: nm.nll_loss(ones(2, 3), np.ones(2)), TypeError, "nll_loss: labels are float64"),
+    "index kind": (lambda: ones(2, 3)["a"], TypeError, "getitem: 'a' is not an index"),
+    "transpose axes": (lambda: nm.transpose(ones(2, 3), 0), ValueError, "transpose: axes .* not a permutation"),
+    "broadcast_to less": (lambda: nm.broadcast_to(ones(2, 3), (3,)), ValueError, "broadcast_to: "),
+    "grad argnums": (lambda: nm.grad(nm.sum, argnums=1)(ones(2)), ValueError, "grad: argnums 1 names argument 1"),
+    "grad of a number": (lambda: nm.grad(lambda x: 1.0)(ones(2)), RuntimeError, "grad: the function returned float"),
 }
 
 

@@ -139,6 +139,29 @@ def test_operators_leave_strangers_to_python() -> None:
         x += object()
 
 
+def test_integers_bool_and_subclasses_in_arithmetic() -> None:
+    i, b = nm.tensor(np.array([1, 2])), nm.tensor([True, False])
+    assert (b - b).numpy().tolist() == [0, 0]
+    assert nm.power(i, -1).numpy().tolist() == [1.0, 0.5]
+    assert nm.where(i - 1, 1.0, 0.0).numpy().tolist() == [0.0, 1.0]
+    assert nm.pad(nm.tensor(2.0), ()).item() == 2.0
+    assert nm.linear(nm.ones((1, 2)), nm.ones((1, 2)), activation=nm.relu).item() == 2.0
+
+    class Labelled(np.ndarray):
+        pass
+
+    assert type(nm.tensor(np.ones(2).view(Labelled)).data) is np.ndarray
+    assert type(nm.add(np.ones(2).view(Labelled), 1.0).data) is np.ndarray
+
+
+def test_a_gradient_on_the_tape_is_not_written_over() -> None:
+    x = leaf([2.0])
+    (x**3).sum().backward(create_graph=True)
+    slope = x.grad
+    (x * 1.0).backward([1.0])
+    assert slope.numpy().tolist() == [12.0] and x.grad.numpy().tolist() == [13.0]
+
+
 def test_array_conversion_of_constants() -> None:
     x = nm.tensor(np.ones(2))
     assert np.array(x, copy=True).flags.writeable
