@@ -74,25 +74,16 @@ def test_argmax_takes_the_first() -> None:
     ],
 )
 def test_where_leaks_no_nan_from_the_branch_not_taken(inner: Callable[[Any], Any], at: float) -> None:
-    def guarded(t: Any) -> Any:
-        return nm.where(np.array([False, True]), inner(t), t * 3.0)
-
-    with np.errstate(all="ignore"):
-        values = [2.0, at]
-        mask = np.array([True, False])
-        (dx,) = slopes(lambda t: nm.where(mask, t * 5.0, t * 3.0) + 0.0 * t, values)
-        assert dx == [5.0, 3.0]
-        (dx,) = slopes(lambda t: nm.where(mask, inner(t + 1.0 - 1.0), t * 3.0), values)
+    mask = np.array([True, False])
+    (dx,) = slopes(lambda t: nm.where(mask, inner(t * 1.0), t * 3.0), [2.0, at])
     assert dx[1] == 3.0
-    assert np.isfinite(dx[0]) or at == 1.0
 
 
 def test_where_leaks_no_nan_into_second_derivatives() -> None:
     x = nm.tensor(np.array([0.0, 4.0]), requires_grad=True)
-    with np.errstate(all="ignore"):
-        y = nm.where(np.array([False, True]), nm.sqrt(x), x * x * 3.0).sum()
-        (dx,) = autodiff.grad(y, x, create_graph=True)
-        (ddx,) = autodiff.grad(dx.sum(), x)
+    y = nm.where(np.array([False, True]), nm.sqrt(x), x * x * 3.0).sum()
+    (dx,) = autodiff.grad(y, x, create_graph=True)
+    (ddx,) = autodiff.grad(dx.sum(), x)
     assert dx.numpy().tolist() == [0.0, 0.25]
     np.testing.assert_allclose(ddx.numpy(), [6.0, -1 / 32])
 
