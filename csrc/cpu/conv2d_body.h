@@ -185,7 +185,7 @@ struct ResidueClass {
         const int64_t end = divide_up(larger(pad + size - residue, 0), stride);
         int64_t tap = 0, period = 1;  // taps tap, tap + period, ... have tap * dilation = residue mod stride
         while (tap < smaller(kernel, stride) && tap * dilation % stride != residue) ++tap;
-        while (period * dilation % stride != 0) ++period;
+        while (period * dilation % stride != 0) ++period;  // at most stride, which is within the input
         const bool reached = tap < kernel && tap * dilation % stride == residue;
         const int64_t taps = reached ? (kernel - 1 - tap) / period + 1 : 0;
         last_tap = tap + larger(taps - 1, 0) * period;

@@ -25,6 +25,7 @@ namespace {
 
 // Below this many operations or bytes, waking threads costs more than they save.
 constexpr double serial_work = 65536;
+constexpr int most_threads = 1024;  // OpenMP ends the process when it cannot start a thread
 
 std::atomic<int> thread_limit{0};       // 0: not yet asked for
 std::atomic<bool> forked_child{false};  // OpenMP's threads do not survive fork(): using them would hang
@@ -88,7 +89,7 @@ int max_threads() {
     int limit = thread_limit.load(std::memory_order_relaxed);
     if (limit == 0) {
 #ifdef _OPENMP
-        limit = std::max(1, omp_get_max_threads());
+        limit = std::clamp(omp_get_max_threads(), 1, most_threads);
 #else
         limit = 1;
 #endif
@@ -98,9 +99,9 @@ int max_threads() {
 }
 
 void set_max_threads(int n) {
-    if (n < 1)
-        throw std::invalid_argument("set_max_threads: the number of threads must be at least 1, not " +
-                                    std::to_string(n));
+    if (n < 1 || n > most_threads)
+        throw std::invalid_argument("set_max_threads: the number of threads must be at least 1 and at most " +
+                                    std::to_string(most_threads) + ", not " + std::to_string(n));
 #ifdef _OPENMP
     thread_limit = n;
 #else

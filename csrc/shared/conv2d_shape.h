@@ -80,6 +80,14 @@ inline void check_window(const char* operation, const WindowAxis& height, const 
     }
 }
 
+// The axis with a stride of 1 where there is one result, and a dilation of 1 where there is one tap: neither
+// is ever taken, and so every later sum of them stays within the padded input.
+inline WindowAxis settled(WindowAxis axis, int64_t results) {
+    if (results == 1) axis.stride = 1;
+    if (axis.kernel == 1) axis.dilation = 1;
+    return axis;
+}
+
 // The geometry as the bindings pass it.
 struct Conv2dGeometry {
     int64_t stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w, groups;
@@ -111,17 +119,18 @@ inline Conv2dShape conv2d_shape(const char* operation, const std::array<int64_t,
         fail("input has " + std::to_string(x[1]) + " channels, shape " + x_text + ", but weight " + w_text +
              " expects " + std::to_string(checked_product(operation, {w[1], g.groups})) +
              " (groups=" + std::to_string(g.groups) + ")");
-    const WindowAxis height{x[2], w[2], g.stride_h, g.pad_top, g.pad_bottom, g.dilation_h};
-    const WindowAxis width{x[3], w[3], g.stride_w, g.pad_left, g.pad_right, g.dilation_w};
+    WindowAxis height{x[2], w[2], g.stride_h, g.pad_top, g.pad_bottom, g.dilation_h};
+    WindowAxis width{x[3], w[3], g.stride_w, g.pad_left, g.pad_right, g.dilation_w};
     check_window(operation, height, width);
     Conv2dShape s{};
     s.batch = x[0], s.channels = x[1], s.height = x[2], s.width = x[3];
     s.filters = w[0], s.kernel_h = w[2], s.kernel_w = w[3];
     s.out_h = (height.padded(operation) - height.extent(operation)) / g.stride_h + 1;
     s.out_w = (width.padded(operation) - width.extent(operation)) / g.stride_w + 1;
-    s.stride_h = g.stride_h, s.stride_w = g.stride_w;
+    height = settled(height, s.out_h), width = settled(width, s.out_w);
+    s.stride_h = height.stride, s.stride_w = width.stride;
     s.pad_top = g.pad_top, s.pad_bottom = g.pad_bottom, s.pad_left = g.pad_left, s.pad_right = g.pad_right;
-    s.dilation_h = g.dilation_h, s.dilation_w = g.dilation_w;
+    s.dilation_h = height.dilation, s.dilation_w = width.dilation;
     s.groups = g.groups, s.group_channels = x[1] / g.groups, s.group_filters = w[0] / g.groups;
     checked_product(operation, {s.batch, s.channels, height.padded(operation), width.padded(operation),
                                 8});  // bytes of the padded input

@@ -61,16 +61,17 @@ inline Pool2dShape pool2d_shape(const char* operation, const std::array<int64_t,
         throw std::invalid_argument(std::string(operation) + ": input " +
                                     sizes_text({x[0], x[1], x[2], x[3]}) +
                                     " (N, C, H, W) must have positive sizes; only the batch may be 0");
-    const WindowAxis height{x[2], g.kernel_h, g.stride_h, g.pad_top, g.pad_bottom, g.dilation_h};
-    const WindowAxis width{x[3], g.kernel_w, g.stride_w, g.pad_left, g.pad_right, g.dilation_w};
+    WindowAxis height{x[2], g.kernel_h, g.stride_h, g.pad_top, g.pad_bottom, g.dilation_h};
+    WindowAxis width{x[3], g.kernel_w, g.stride_w, g.pad_left, g.pad_right, g.dilation_w};
     check_window(operation, height, width);
     Pool2dShape s{};
     s.batch = x[0], s.channels = x[1], s.height = x[2], s.width = x[3];
     s.out_h = window_count(operation, height, g.ceil_mode),
     s.out_w = window_count(operation, width, g.ceil_mode);
-    s.kernel_h = g.kernel_h, s.kernel_w = g.kernel_w, s.stride_h = g.stride_h, s.stride_w = g.stride_w;
+    height = settled(height, s.out_h), width = settled(width, s.out_w);
+    s.kernel_h = g.kernel_h, s.kernel_w = g.kernel_w, s.stride_h = height.stride, s.stride_w = width.stride;
     s.pad_top = g.pad_top, s.pad_bottom = g.pad_bottom, s.pad_left = g.pad_left, s.pad_right = g.pad_right;
-    s.dilation_h = g.dilation_h, s.dilation_w = g.dilation_w;
+    s.dilation_h = height.dilation, s.dilation_w = width.dilation;
     if (!every_window_has_an_element(height, s.out_h) || !every_window_has_an_element(width, s.out_w))
         throw std::invalid_argument(
             std::string(operation) + ": padding (" + sizes_text({g.pad_top, g.pad_bottom}) + ", " +

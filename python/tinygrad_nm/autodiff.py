@@ -55,7 +55,7 @@ def record(
     return out
 
 
-def _identity_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
+def alias_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     return (dy,)
 
 
@@ -63,7 +63,7 @@ def alias(x: Tensor) -> Tensor:
     """The same value as a variable of its own: derivatives with respect to it stop here, history goes on."""
     if x.node is None or not state.recording:
         return Tensor(x.data, requires_grad=True, version=x.version)
-    return record(_identity_rule, x.data.view(), (x,), view_of=x)
+    return record(alias_rule, x.data.view(), (x,), view_of=x)
 
 
 def pull_back(definition: Callable[..., Tensor], inputs: Sequence[Any], dy: Tensor, needs: Sequence[bool]) -> tuple:
@@ -101,7 +101,15 @@ def grad(
 def _result(gradient: Any, x: Tensor) -> Tensor:
     if gradient is None:
         return Tensor(backend.xp(x.data).zeros_like(x.data))
-    return gradient if isinstance(gradient, Tensor) else Tensor(gradient)
+    return _own(gradient)
+
+
+def _own(gradient: Any) -> Tensor:
+    """The gradient in memory of its own: a rule may give one array, or a view of it, for several inputs."""
+    if isinstance(gradient, Tensor):
+        with enable_grad():
+            return record(alias_rule, gradient.data.copy(), (gradient,))
+    return Tensor(gradient.copy())
 
 
 def backward(t: Tensor, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
@@ -262,7 +270,7 @@ def _accumulate(leaf: Tensor | None, g: Any) -> None:
     if leaf is None:
         return
     if isinstance(g, Tensor):
-        leaf.grad = g if leaf.grad is None else leaf.grad + g
+        leaf.grad = _own(g) if leaf.grad is None else leaf.grad + g
     elif leaf.grad is None:
         store = leaf.gradient_buffer
         if store is None:

@@ -44,8 +44,8 @@ def empty(operation: str, like: Array, shape: tuple[int, ...], dtype: Any = None
 
 def set_num_threads(n: int) -> None:
     """Limits the kernels to n threads (at least 1) for the whole process; results do not depend on it."""
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-        raise ValueError(f"set_num_threads: {n!r} is not a number of threads; use an int of at least 1")
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= 1024:
+        raise ValueError(f"set_num_threads: {n!r} is not a number of threads; use an int from 1 to 1024")
     _cpu.set_max_threads(int(n))
 
 

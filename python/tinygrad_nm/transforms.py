@@ -19,7 +19,8 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0)
     variables of its own, and the result can be differentiated whenever it depends on anything else that requires a
     gradient.
     """
-    numbers = argnums if isinstance(argnums, tuple) else (argnums,)
+    several = isinstance(argnums, (tuple, list))
+    numbers = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -41,7 +42,7 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0)
             raise ShapeError(f"grad: the function returned shape {out.shape}, not one value; sum it")
         further = state.recording and out.node is not None and autodiff.reaches_other_leaves([out], variables)
         gradients = autodiff.grad(out, variables, create_graph=further)
-        return (out if further else out.detach()), gradients if isinstance(argnums, tuple) else gradients[0]
+        return (out if further else out.detach()), gradients if several else gradients[0]
 
     return wrapped
 

@@ -79,9 +79,11 @@ Activation Operation::activation(const std::string& name, double parameter) cons
     std::string known;
     for (const ActivationName& a : activation_names) {
         if (name == a.name) {
-            if (a.has_parameter && !(parameter > 0 && std::isfinite(parameter)))
-                value_error("the parameter of " + name + " must be positive and finite, not " +
-                            std::to_string(parameter));
+            // within float32, as its reciprocal is, so that no formula makes NaN of it
+            if (a.has_parameter && !(parameter >= 1e-30 && parameter <= 1e30))
+                value_error("the parameter of " + name +
+                            " must be positive and finite, from 1e-30 to 1e30, not " +
+                            py::cast<std::string>(py::str(py::float_(parameter))));
             return a.kind;
         }
         known += std::string(known.empty() ? "" : ", ") + a.name;

@@ -8,8 +8,8 @@
 //       op.run(work, [&] { kernels<T>().relu(...); });      // overlap check, GIL, kernel
 //   });
 //
-// Errors: TypeError for what is not an array or has the wrong dtype, IndexError for a label or position out of range,
-// ValueError for everything else.
+// Errors: TypeError for what is not an array or has the wrong dtype, IndexError for a label or position out
+// of range, ValueError for everything else.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>

@@ -14,7 +14,9 @@ from ._taylor import observed_orders
 
 TOLERANCE = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-5}
 WIDEST_BOUND = 1e-8  # finite differences whose own bound is wider than this decide nothing
-LEVELS = 7  # central differences at h = 2^-2 ... 2^-8, extrapolated
+LEVELS = 12  # central differences at h = 2^-2 ... 2^-13 at most, extrapolated
+NARROW_BOUND = 1e-10  # relative: once reached, after LEAST_LEVELS, no further level is needed
+LEAST_LEVELS = 7
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def central_differences(problem: Problem, directions: Arrays) -> tuple[Arrays, f
     plain: list[Arrays] = []
     row: list[Arrays] = []
     for level in range(LEVELS):
+        if level >= LEAST_LEVELS and bound <= NARROW_BOUND * norm(best):
+            break
         h = 0.25 * 0.5**level
         ahead = evaluate(problem, moved(problem.values, directions, h))
         behind = evaluate(problem, moved(problem.values, directions, -h))

@@ -89,7 +89,9 @@ class Problem:
         if not self.values:
             raise ValueError(f"check: {self.title} has no floating-point input to differentiate with respect to")
         first, second = evaluate(self, self.values), evaluate(self, self.values)
-        if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first, second, strict=True)):
+        if not all(np.isfinite(y).all() for y in first):
+            raise ValueError(f"check: {self.title} gives NaN or Inf at these inputs, where it has no derivative")
+        if not all(np.array_equal(a, b) for a, b in zip(first, second, strict=True)):
             raise ValueError(
                 f"check: two calls of {self.title} differ; fix its seed, or call eval() on a model with dropout"
             )

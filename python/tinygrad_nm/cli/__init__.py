@@ -10,7 +10,12 @@ INSTALL = "pip install 'tinygrad-nm[train]'"
 
 
 def main() -> None:
-    """Entry point. Exits with 2 when the extra `train` is needed and not installed."""
+    """Entry point. Exits with 2 when the extra `train` is needed and not installed, 1 when the engine cannot start."""
+    try:
+        import tinygrad_nm  # noqa: F401
+    except ImportError as error:  # such as an instruction set that this processor lacks
+        print(f"tinygrad-nm: {error}", file=sys.stderr)
+        sys.exit(1)
     if sys.argv[1:] == ["info"]:
         from tinygrad_nm.cli.info import report
 

@@ -76,11 +76,11 @@ def train(
     """
     numbers: dict[str, float | str | None] = {"epochs": epochs, "batch": batch, "lr": lr}
     numbers |= {"momentum": momentum, "schedule": schedule, "shift": shift}
-    with told(ValueError, OSError, ImportError):
+    with told(ValueError, OSError, ImportError, MemoryError):
         deep = deep_options(model, depth, width, activation)
         settings = Settings(model, dataset, task, data, validation, seed, dtype, device, output, threads, deep)
         session = Session(settings, numbers)
-    with told(OSError, FloatingPointError):
+    with told(OSError, FloatingPointError, MemoryError):
         status = session.run()
     raise typer.Exit(status)
 
@@ -93,7 +93,7 @@ def summary(
     activation: Activation = None,
 ) -> None:
     """Print MODEL's layers: output shapes, parameters, connections, multiply-adds."""
-    with told(ValueError):
+    with told(ValueError, MemoryError):
         network = summarised(model, deep_options(model, depth, width, activation))
     typer.echo(str(nm.nn.summary(network)))
 

@@ -32,6 +32,10 @@ class Session:
         self.recipe = self.problem.recipe.with_options(**options)
         if self.recipe.shift and self.problem.data.train.inputs.ndim != 4:
             raise ValueError(f"train: {settings.model} reads no images, which --shift would move; leave it out")
+        if self.recipe.shift and self.recipe.shift >= min(self.problem.data.train.inputs.shape[2:]):
+            raise ValueError(
+                f"train: --shift {self.recipe.shift} would move the digits out of their images; take a few"
+            )
         if settings.threads is not None:
             nm.set_num_threads(settings.threads)
         self.model = self.problem.network(settings)

@@ -37,11 +37,11 @@ def read_idx(path: str | Path) -> Array:
 
 def parse_idx(content: bytes, path: Path) -> Array:
     """The array in the unpacked `content`; `path` is only named in errors."""
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08" or content[3] == 0:
+    if len(content) < 4 or content[:3] != b"\x00\x00\x08" or not 1 <= content[3] <= 4:
         raise ValueError(
             f"read_idx: {path} starts with {content[:4].hex(' ') or 'nothing'}, not with the magic number of"
             f" an IDX"
-            " file of unsigned bytes (00 00 08 and the number of axes)"
+            " file of unsigned bytes (00 00 08 and the number of axes, 1 to 4)"
         )
     header = 4 + 4 * content[3]
     if len(content) < header:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -56,7 +57,7 @@ def _fetch(name: str, target: Path, mirrors: tuple[str, ...]) -> None:
             checked_mnist_file(Path(part), name)
             os.replace(part, target)
             return
-        except (URLError, TimeoutError, ConnectionError, ValueError) as problem:
+        except (URLError, HTTPException, TimeoutError, ConnectionError, ValueError) as problem:
             problems.append(f"{mirror}: {problem}")
         finally:
             Path(part).unlink(missing_ok=True)

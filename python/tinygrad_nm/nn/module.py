@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .. import backend
+from .._errors import DtypeError
 from ..autodiff import layer_path, no_grad
 from ..tensor import Tensor, state
 
@@ -146,8 +147,11 @@ class Module:
     def to(self: M, target: Any) -> M:
         """Moves all parameters to a dtype or device, in place, and forgets their gradients; returns the module.
 
-        An optimiser built before holds the old storage: build it afterwards.
+        An optimiser built before holds the old storage: build it afterwards. Raises DtypeError, nothing moved, for
+        a dtype other than float32 and float64.
         """
+        if not backend.is_float(Tensor(np.zeros(0, np.float32)).to(target).data):
+            raise DtypeError(f"Module.to: parameters are float32 or float64, not {target}")
         for parameter in self.parameters():
             moved = parameter.detach().to(target).data
             if moved is not parameter.data:

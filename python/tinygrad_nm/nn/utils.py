@@ -19,7 +19,10 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: max_norm is {max_norm}; it must be positive")
-    gradients = [p.grad for p in parameters if p.grad is not None]
+    if isinstance(parameters, Tensor):
+        parameters = [parameters]
+    each = {id(p): p for p in parameters}.values()  # a tied parameter counts once
+    gradients = [p.grad for p in each if p.grad is not None]
     squares = [backend.xp(g.data).square(g.data, dtype="float64").sum() for g in gradients]
     norm = math.sqrt(math.fsum(float(s) for s in squares))
     if not math.isfinite(norm):

@@ -19,13 +19,16 @@ def shape_of(x: Any) -> tuple[int, ...]:
 
 
 def product(dy: Any, derivative: Any) -> Any:
-    """dy * derivative; once a `where` lies above in the sweep, zero wherever dy is.
+    """dy * derivative; once a `where` lies above in the sweep, an infinite derivative counts as 0 where dy is 0.
 
-    The branch of a `where` that was not taken gets dy = 0, and 0 * inf would leak NaN out of it.
+    The branch of a `where` that was not taken gets dy = 0, and 0 * inf would leak NaN out of it. dy itself stays a
+    factor: it may be 0 by chance, and its own derivative is not.
     """
-    if not state.selecting:
+    if not state.selecting or not hasattr(derivative, "dtype"):
         return dy * derivative
-    return where(value(dy) == 0, 0.0, dy * derivative)
+    slope = value(derivative)
+    finite = slope - slope == 0
+    return dy * where((value(dy) != 0) | finite, derivative, 0.0)
 
 
 def _operands(operation: str, a: Any, b: Any) -> tuple[Any, Any]:
@@ -214,6 +217,8 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     chosen = array("where", condition)
     if chosen.dtype != bool:
         chosen = chosen != 0
+    elif not isinstance(condition, Tensor):
+        chosen = chosen.copy()  # the caller may change it before the gradient is taken
     xa, xb = arrays("where", a, b)
     if not hasattr(xa, "dtype") and not hasattr(xb, "dtype"):
         xa = array("where", xa)

@@ -33,7 +33,7 @@ def local_response_norm(
     data = floating("local_response_norm", x)
     image("local_response_norm", "input", data.shape)
     for name, n in (("size", size), ("groups", groups)):
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n < 2**63:
             raise ShapeError(f"local_response_norm: {name} must be a positive int, not {n!r}")
     if data.shape[1] % groups:
         raise ShapeError(f"local_response_norm: {data.shape[1]} channels do not divide into {groups} groups")
@@ -76,7 +76,7 @@ def _largest(x: Any, axis: Any) -> Any:
 
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """log(sum(exp(x))) over `axis`, without overflow; infinities give infinities."""
-    x = x if isinstance(x, Tensor) and backend.is_float(x.data) else floating("logsumexp", x)
+    x = x if isinstance(x, Tensor) and backend.is_float(x.data) else Tensor(floating("logsumexp", x))
     along = axes("logsumexp", axis, x.ndim)
     top = _largest(x, along)
     total = log(sum(exp(x - top), along, keepdims=True)) + top
@@ -99,7 +99,7 @@ def softmax_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
     """log(softmax(x)) over `axis`, without loss of small probabilities."""
-    x = x if isinstance(x, Tensor) and backend.is_float(x.data) else floating("log_softmax", x)
+    x = x if isinstance(x, Tensor) and backend.is_float(x.data) else Tensor(floating("log_softmax", x))
     along = axes("log_softmax", axis, x.ndim)
     shifted = x - _largest(x, along)
     return shifted - log(sum(exp(shifted), along, keepdims=True))

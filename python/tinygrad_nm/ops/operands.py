@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import backend
 from .._errors import DtypeError, ShapeError
-from ..tensor import Tensor
+from ..tensor import Tensor, state
 
 
 def array(operation: str, x: Any) -> Any:
@@ -22,7 +22,7 @@ def array(operation: str, x: Any) -> Any:
         return x if x.dtype in backend.FLOATS else backend.native(x, operation)
     if isinstance(x, np.ndarray):
         return backend.native(x, operation)
-    if isinstance(x, np.floating):  # weak only beside an array; alone, as a rule on 0-d arrays gives it, it counts
+    if isinstance(x, np.floating) and state.sweeping:  # what a rule makes of 0-d arrays: its dtype counts
         return backend.native(np.asarray(x), operation)
     if isinstance(x, (list, tuple, *backend.SCALARS)):
         return backend.from_data(x, None, operation)
@@ -45,7 +45,7 @@ def arrays(operation: str, *operands: Any) -> tuple[Any, ...]:
     given = [x if isinstance(x, (bool, int, float)) else array(operation, x) for x in given]
     dtypes = [x.dtype for x in given if hasattr(x, "dtype")]
     if not dtypes:
-        dtype = next((x.dtype for x in operands if isinstance(x, np.floating)), None)
+        dtype = next((x.dtype for x in operands if isinstance(x, np.floating)), None) if state.sweeping else None
         return tuple(backend.from_data(x, dtype, operation) for x in given)
     if all(d is dtypes[0] for d in dtypes) and dtypes[0].kind == "f":
         return tuple(given)
@@ -81,6 +81,8 @@ def axes(operation: str, axis: Any, ndim: int) -> tuple[int, ...]:
     given = axis if isinstance(axis, (tuple, list)) else (axis,)
     found = []
     for a in given:
+        if not hasattr(a, "__index__"):
+            raise DtypeError(f"{operation}: axis must be None, an int or several ints, not {axis!r}")
         a = operator.index(a)
         if not -ndim <= a < ndim:
             raise ShapeError(f"{operation}: axis {a} is out of range for {ndim} dimensions")
@@ -105,7 +107,7 @@ def pair(operation: str, name: str, given: Any, least: int = 1) -> tuple[int, in
         found = tuple(operator.index(v) for v in values)
     except TypeError:
         raise DtypeError(f"{operation}: {name} must be an int or a pair of ints, not {given!r}") from None
-    if len(found) != 2 or min(found) < least:
+    if len(found) != 2 or min(found) < least or max(found) >= 2**63:
         raise ShapeError(f"{operation}: {name} must be an int or a pair of ints of at least {least}, not {given!r}")
     return found[0], found[1]
 

@@ -82,7 +82,12 @@ def expand_dims(x: Any, axis: Any) -> Any:
 
 def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
     """The tensors joined along an axis; all other sizes must agree."""
+    tensors = list(tensors)
     parts = _parts("concatenate", tensors)
+    if not isinstance(axis, (int, np.integer)):
+        raise ShapeError(
+            f"concatenate: axis must be an int, not {axis!r}; flatten the tensors first to join all values"
+        )
     along = axes("concatenate", axis, parts[0].ndim)[0] if parts[0].ndim else -1
     shapes = [p.shape for p in parts]
     rest = {(*s[:along], *s[along + 1 :]) for s in shapes}
@@ -106,6 +111,7 @@ def concatenate_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     """The tensors, all of one shape, joined along a new axis."""
+    tensors = list(tensors)
     parts = _parts("stack", tensors)
     if len({p.shape for p in parts}) > 1:
         raise ShapeError(f"stack: shapes {', '.join(str(p.shape) for p in parts)} differ; they must be equal")
@@ -125,7 +131,9 @@ def _parts(operation: str, tensors: Sequence[Any]) -> list[Any]:
 def pad(x: Any, widths: Any, constant: float = 0.0) -> Any:
     """x with constants around it: widths is an int, or (before, after) for each axis."""
     data = array("pad", x)
-    given = [(widths, widths)] * data.ndim if isinstance(widths, int) else list(widths)
+    given = [(int(widths),) * 2] * data.ndim if isinstance(widths, (int, np.integer)) else list(widths)
+    if not backend.is_float(data) and data.dtype.type(constant) != constant:
+        raise DtypeError(f"pad: the constant {constant} does not fit a tensor of {data.dtype}; convert with .astype")
     if len(given) != data.ndim or any(len(w) != 2 or w[0] < 0 or w[1] < 0 for w in given):
         raise ShapeError(f"pad: widths {widths!r} must be (before, after), not negative, for each axis of {data.shape}")
     if not data.ndim:
@@ -153,8 +161,10 @@ def _key(x: Any, key: Any) -> tuple[Any, bool]:
 
 def _part(part: Any) -> Any:
     """One part of an index: a slice, None, ..., an int, a bool, or an array of integers or bool."""
-    if isinstance(part, Tensor):
-        part = part.data.copy()  # its gradient needs it as it is now
+    if isinstance(part, (Tensor, np.ndarray)):
+        part = (
+            part.data if isinstance(part, Tensor) else np.asarray(part)
+        ).copy()  # its gradient needs it as it is now
     elif isinstance(part, list):
         part = np.asarray(part, dtype=None if part else np.intp)
     if type(part) in backend.DEVICES:

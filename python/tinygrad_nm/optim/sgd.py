@@ -151,6 +151,20 @@ class SGD:
         for p, v in zip(self.params, velocity, strict=False):
             self._velocity[id(p)][...] = np.reshape(v, -1)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"params": self.params, "saved": self.state_dict()}
+
+    def __setstate__(self, copied: dict[str, Any]) -> None:
+        """A copy (with its model, in one deepcopy) steps the copied parameters, in a flat buffer of their own."""
+        for name, number in copied["saved"].items():
+            if name != "velocity":
+                setattr(self, name, number)
+        self.params = copied["params"]
+        self._flat = FlatParameters([p for p in self.params if isinstance(p, Parameter)])
+        self._velocity = {}
+        self._group_velocity = [None] * len(self._flat.groups)
+        self.load_state_dict(copied["saved"])
+
     def __repr__(self) -> str:
         numbers = ", ".join(f"{name}={number}" for name, number in self._numbers().items() if number)
         return f"SGD({len(self.params)} parameters, {numbers})"
