@@ -17,6 +17,7 @@ PYBIND11_MODULE(_cpu, m) {
 
     bind_gemm(m);
     bind_conv2d(m);
+    bind_conv2d_pool2d(m);
     bind_pool2d(m);
     bind_activation(m);
     bind_normalisation(m);

@@ -7,7 +7,9 @@
 // (conv2d_scatter_body.h).
 #pragma once
 #include "cpu/conv2d.h"
+#include "cpu/conv2d_interleaved_body.h"
 #include "cpu/conv2d_scatter_body.h"
+#include "cpu/gemm_body.h"
 #include "cpu/patches_body.h"
 
 namespace tinygrad_nm {
@@ -154,11 +156,28 @@ void correlate(const Correlation<T>& c) {
     });
 }
 
+// A kernel that covers the whole image gives one pixel: rows of x, of w and of y are those of matrices.
+inline bool is_product(const Conv2dShape& s) {
+    return s.groups == 1 && s.kernel_h == s.height && s.kernel_w == s.width && s.out_h == 1 && s.out_w == 1 &&
+           s.pad_top == 0 && s.pad_left == 0 && s.dilation_h == 1 && s.dilation_w == 1;
+}
+
 // out[n, o, oh, ow] = activation(bias[o] + sum over c, i, j of w[o, c, i, j] * x[n, c, oh*stride - pad +
 // i*dilation, ..]) out (N, O, OH, OW), x (N, C, H, W), w (O, C/groups, KH, KW), bias (O,) or null.
 template <class T>
 void conv2d_forward(const Conv2dForward<T>& a) {
     const Conv2dShape& s = a.shape;
+    const int64_t filter_size = s.channels * s.height * s.width;
+    if (is_product(s))
+        return gemm<T>({.batch = 1,
+                        .m = s.batch,
+                        .n = s.filters,
+                        .k = filter_size,
+                        .a = {a.x, filter_size, 1},
+                        .b = {a.w, 1, filter_size},
+                        .c = {a.out, s.filters, 1},
+                        .epilogue = {a.bias, BiasAxis::columns, a.activation, a.parameter}});
+    if (interleaving_pays<T>(s)) return conv2d_forward_interleaved(a);
     const int64_t taps = s.kernel_h * s.kernel_w, filter = s.group_channels * taps;
     const int64_t plane = s.height * s.width, out_plane = s.out_h * s.out_w;
     correlate(
@@ -201,6 +220,16 @@ struct ResidueClass {
 template <class T>
 void conv2d_backward_input(const Conv2dBackwardInput<T>& a) {
     const Conv2dShape& s = a.shape;
+    const int64_t filter_size = s.channels * s.height * s.width;
+    if (is_product(s))
+        return gemm<T>({.batch = 1,
+                        .m = s.batch,
+                        .n = filter_size,
+                        .k = s.filters,
+                        .a = {a.dy, s.filters, 1},
+                        .b = {a.w, filter_size, 1},
+                        .c = {a.out, filter_size, 1}});
+    if (interleaving_pays<T>(s)) return conv2d_backward_input_interleaved(a);
     if (scatter_pays(s)) return conv2d_backward_input_scatter(a);
     const int64_t taps = s.kernel_h * s.kernel_w, filter = s.group_channels * taps;
     const int64_t plane = s.height * s.width, out_plane = s.out_h * s.out_w;
@@ -287,6 +316,15 @@ void conv2d_backward_weight(const Conv2dBackwardWeight<T>& a) {
         memset(a.out, 0, size_t(size) * sizeof(T));
         return;
     }
+    if (is_product(s))
+        return gemm<T>({.batch = 1,
+                        .m = s.filters,
+                        .n = size / s.filters,
+                        .k = s.batch,
+                        .a = {a.dy, 1, s.filters},
+                        .b = {a.x, size / s.filters, 1},
+                        .c = {a.out, size / s.filters, 1}});
+    if (interleaving_pays<T>(s)) return conv2d_backward_weight_interleaved(a);
     const int64_t plane = s.height * s.width;
     const Images<T> x = {a.x, s.channels * plane, plane,
                          Axis{s.height, s.out_h, s.kernel_h, s.stride_h, s.dilation_h, s.pad_top},

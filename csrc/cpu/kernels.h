@@ -2,6 +2,7 @@
 #pragma once
 #include "cpu/activation.h"
 #include "cpu/conv2d.h"
+#include "cpu/conv2d_pool2d.h"
 #include "cpu/dropout.h"
 #include "cpu/gemm.h"
 #include "cpu/loss.h"
@@ -17,6 +18,9 @@ struct KernelTable {
     void (*conv2d_forward)(const Conv2dForward<T>&);
     void (*conv2d_backward_input)(const Conv2dBackwardInput<T>&);
     void (*conv2d_backward_weight)(const Conv2dBackwardWeight<T>&);
+    int64_t (*conv2d_pool2d_kept)(const Conv2dShape&, Activation, const PoolWindows&);
+    void (*conv2d_pool2d_forward)(const Conv2dPool2dForward<T>&);
+    void (*conv2d_pool2d_backward)(const Conv2dPool2dBackward<T>&);
     void (*max_pool2d_forward)(const MaxPool2dForward<T>&);
     bool (*max_pool2d_backward)(const MaxPool2dAtPositions<T>&);
     bool (*max_pool2d_gather)(const MaxPool2dAtPositions<T>&);

@@ -51,6 +51,7 @@ from .ops.arithmetic import (
     where,
 )
 from .ops.conv import conv2d, conv2d_backward_input, conv2d_backward_weight
+from .ops.conv_pool import conv2d_pool2d
 from .ops.dtype import astype
 from .ops.loss import binary_cross_entropy_with_logits, cross_entropy, dropout, mse_loss, nll_loss
 from .ops.normalisation import local_response_norm, log_softmax, logsumexp, softmax
@@ -86,6 +87,7 @@ __all__ = [
     "conv2d",
     "conv2d_backward_input",
     "conv2d_backward_weight",
+    "conv2d_pool2d",
     "cos",
     "cross_entropy",
     "data",

@@ -16,6 +16,7 @@ import numpy.typing as npt
 _Array = npt.NDArray[Any]
 _ConvGeometry = tuple[int, int, int, int, int, int, int, int, int]
 _PoolGeometry = tuple[int, int, int, int, int, int, int, int, int, int, bool]
+_Windows = tuple[str, int, int]
 
 def gemm(
     out: _Array,
@@ -38,6 +39,34 @@ def conv2d_forward(
 ) -> None: ...
 def conv2d_backward_input(out: _Array, dy: _Array, w: _Array, geometry: _ConvGeometry) -> None: ...
 def conv2d_backward_weight(out: _Array, x: _Array, dy: _Array, geometry: _ConvGeometry) -> None: ...
+def conv2d_pool2d_kept(
+    x: _Array, w: _Array, geometry: _ConvGeometry, activation: str, parameter: float, pool: _Windows
+) -> int: ...
+def conv2d_pool2d_forward(
+    out: _Array,
+    y: _Array | None,
+    x: _Array,
+    w: _Array,
+    bias: _Array | None,
+    geometry: _ConvGeometry,
+    activation: str,
+    parameter: float,
+    pool: _Windows,
+) -> None: ...
+def conv2d_pool2d_backward(
+    dx: _Array | None,
+    dw: _Array | None,
+    db: _Array | None,
+    dout: _Array,
+    y: _Array,
+    x: _Array,
+    w: _Array,
+    geometry: _ConvGeometry,
+    activation: str,
+    parameter: float,
+    pool: _Windows,
+    zeros_stay: bool,
+) -> None: ...
 def max_pool2d_forward(out: _Array, positions: _Array, x: _Array, geometry: _PoolGeometry) -> None: ...
 def max_pool2d_backward(out: _Array, dy: _Array, positions: _Array) -> None: ...
 def max_pool2d_gather(out: _Array, x: _Array, positions: _Array) -> None: ...

@@ -6,6 +6,7 @@ namespace tinygrad_nm {
 
 void bind_gemm(pybind11::module_& m);
 void bind_conv2d(pybind11::module_& m);
+void bind_conv2d_pool2d(pybind11::module_& m);
 void bind_pool2d(pybind11::module_& m);
 void bind_activation(pybind11::module_& m);
 void bind_normalisation(pybind11::module_& m);

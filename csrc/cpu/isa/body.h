@@ -11,6 +11,7 @@
 //
 #include "cpu/activation_body.h"
 #include "cpu/conv2d_body.h"
+#include "cpu/conv2d_pool2d_body.h"
 #include "cpu/dropout_body.h"
 #include "cpu/gemm_body.h"
 #include "cpu/loss_body.h"
@@ -27,6 +28,9 @@ constexpr KernelTable<T> kernel_table = {
     .conv2d_forward = conv2d_forward<T>,
     .conv2d_backward_input = conv2d_backward_input<T>,
     .conv2d_backward_weight = conv2d_backward_weight<T>,
+    .conv2d_pool2d_kept = conv2d_pool2d_kept<T>,
+    .conv2d_pool2d_forward = conv2d_pool2d_forward<T>,
+    .conv2d_pool2d_backward = conv2d_pool2d_backward<T>,
     .max_pool2d_forward = max_pool2d_forward<T>,
     .max_pool2d_backward = max_pool2d_backward<T>,
     .max_pool2d_gather = max_pool2d_gather<T>,

@@ -70,6 +70,17 @@ struct Vec {
     friend TINYGRAD_NM_INLINE Mask operator!=(Vec a, Vec b) { return a.v != b.v; }
 };
 
+// x, loaded once: compilers would rather read memory again for each use, and loads are what then runs out.
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> in_register(Vec<T> x) {
+#if TINYGRAD_NM_VECTOR_BYTES == 64 && defined(__AVX512F__)
+    asm("" : "+v"(x.v));
+#elif TINYGRAD_NM_VECTOR_BYTES == 32 && defined(__AVX2__)
+    asm("" : "+x"(x.v));
+#endif
+    return x;
+}
+
 // Partial vectors: masked instructions where the set has them, else a copy of n elements.
 #if TINYGRAD_NM_VECTOR_BYTES == 64 && defined(__AVX512F__)
 template <>

@@ -26,12 +26,22 @@ class _Function(Module):
 
 
 class _Pool(_Function):
+    """`windows`: ("avg" or "max", height, width) where they lie side by side without padding, else None."""
+
+    kind: str | None = None
+
+    def __init_subclass__(cls) -> None:
+        cls.kind = cls.__dict__.get("kind")  # a subclass may compute something else
+
     def __init__(self, kernel_size: Sizes, stride: Sizes | None, padding: Any, **options: Any) -> None:
         name = type(self).__name__
         window = pair(name, "kernel_size", kernel_size)
         step = window if stride is None else pair(name, "stride", stride)
         parse_padding(name, padding)
         self.options = {"kernel_size": window, "stride": step, "padding": padding, **options}
+        tiles = window == step and parse_padding(name, padding) == (0, 0, 0, 0) and not options["ceil_mode"]
+        plain = tiles and options.get("dilation", (1, 1)) == (1, 1) and self.kind is not None
+        self.windows = (self.kind, *window) if plain else None
 
 
 class MaxPool2d(_Pool):
@@ -40,6 +50,8 @@ class MaxPool2d(_Pool):
     stride: the window's size by default. padding: as for Conv2d; it never wins. ceil_mode: a last window that
     starts inside counts, by PyTorch's rule. Raises ShapeError for sizes that do not fit.
     """
+
+    kind = "max"
 
     def __init__(
         self,
@@ -63,6 +75,8 @@ class AvgPool2d(_Pool):
     stride, padding, ceil_mode: as for MaxPool2d. count_include_pad: whether padding counts as zeros in the
     mean. Raises ShapeError for sizes that do not fit.
     """
+
+    kind = "avg"
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from .. import backend
 from .._errors import DtypeError, ShapeError
 from ..ops.activation import activate, resolve
 from ..ops.conv import conv2d
+from ..ops.conv_pool import conv2d_pool2d
 from ..ops.operands import padding as parse_padding
 from ..ops.operands import pair
 from ..ops.pool import avg_pool2d
@@ -148,9 +149,17 @@ class Conv2d(Module):
             return self.weight
         return put(self.weight, (self.out_channels, self.in_channels, *self.weight.shape[1:]), self.links, True)
 
-    def forward(self, x: Any) -> Any:
-        """x (N, in_channels, H, W) to (N, out_channels, OH, OW)."""
-        return conv2d(x, self.dense_weight(), self.bias, activation=self.activation, **self.geometry)
+    def forward(self, x: Any, windows: Any = None) -> Any:
+        """x (N, in_channels, H, W) to (N, out_channels, OH, OW); pooled if given windows ("avg" or "max", h, w)."""
+        options = {"activation": self.activation, **self.geometry}
+        if windows is None:
+            return conv2d(x, self.dense_weight(), self.bias, **options)
+        return conv2d_pool2d(x, self.dense_weight(), self.bias, **options, pool=windows[0], pool_size=windows[1:])
+
+    def pooled_by(self, following: Module) -> Any:
+        """The windows of a pooling layer whose windows lie side by side."""
+        plain = type(self).forward is Conv2d.forward
+        return getattr(following, "windows", None) if plain else None
 
     def counts(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Counts:
         """Each stencil is used at each place of its output map, the bias too."""

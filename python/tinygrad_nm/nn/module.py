@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -187,6 +188,10 @@ class Module:
             for name, parameter in parameters.items():
                 parameter.copy_(values[name])
 
+    def pooled_by(self, following: Module) -> Any:
+        """The windows of the next layer, where this one's `forward(x, windows)` stands for both and is faster."""
+        return None
+
     def counts(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Counts:
         """What one example costs, from shapes without the batch; nothing, unless the layer has weights."""
         return Counts()
@@ -222,8 +227,14 @@ class Sequential(Module):
 
     def forward(self, x: Any) -> Any:
         """x through all layers in turn."""
-        for name in self._order:
-            x = getattr(self, name)(x)
+        layers = [getattr(self, name) for name in self._order]
+        windows = None
+        for layer, following in itertools.zip_longest(layers, layers[1:]):
+            if windows is not None:  # this layer's work is done
+                windows = None
+                continue
+            windows = None if following is None else layer.pooled_by(following)
+            x = layer(x) if windows is None else layer(x, windows)
         return x
 
     def __len__(self) -> int:

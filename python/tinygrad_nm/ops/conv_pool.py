@@ -1,0 +1,87 @@
+"""Convolution, activation and pooling in one call, for small images: what lies between them never leaves the cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import backend
+from .._errors import ShapeError
+from ..autodiff import pull_back, record
+from ..tensor import Tensor, state
+from .activation import ACTIVATIONS, resolve
+from .conv import Geometry, _check, _conv2d, _geometry
+from .operands import kept, pair, same_float
+from .pool import avg_pool2d, max_pool2d
+
+Windows = tuple[str, int, int]  # "avg" or "max", height, width: as the kernels take it
+
+POOLS = {"avg": avg_pool2d, "max": max_pool2d}
+
+
+def conv2d_pool2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    activation: Any = None,
+    *,
+    pool: str = "avg",
+    pool_size: Any = 2,
+) -> Any:
+    """pool(sigma(w * x + b)) in windows of `pool_size` side by side: `conv2d`, then `avg_pool2d` or `max_pool2d`.
+
+    Arguments and errors as theirs; pool: "avg" or "max". One kernel each way where that is faster (small images,
+    several of them, stride 1), else the two operations; the values are the same.
+    """
+    if pool not in POOLS:
+        raise ValueError(f"conv2d_pool2d: pool {pool!r} is not known; use 'avg' or 'max'")
+    geometry = _geometry("conv2d", stride, padding, dilation, groups)
+    windows = (pool, *pair("conv2d_pool2d", "pool_size", pool_size))
+    return _conv2d_pool2d(x, weight, bias, geometry, windows, *resolve("conv2d", activation))
+
+
+def _conv2d_pool2d(
+    x: Any, weight: Any, bias: Any, geometry: Geometry, windows: Windows, kind: str, parameter: float
+) -> Any:
+    x_data, w, b = same_float("conv2d", input=x, weight=weight, bias=bias)
+    height, width = _check("conv2d", x_data.shape, w.shape, geometry)
+    _, window_h, window_w = windows
+    size = 0
+    if window_h <= height and window_w <= width and (kind == "identity" or ACTIVATIONS[kind].from_output):
+        size = backend.kernels(x_data).conv2d_pool2d_kept(x_data, w, geometry, kind, parameter, windows)
+    if size == 0:
+        return conv2d_pool2d_definition(x, weight, bias, geometry, windows, kind, parameter)
+    if b is not None and b.shape != w.shape[:1]:
+        raise ShapeError(f"conv2d: bias has shape {b.shape}, but weight {w.shape} expects {w.shape[:1]}")
+    needed = state.recording and any(isinstance(t, Tensor) and t.node is not None for t in (x, weight, bias))
+    y = backend.empty("conv2d_pool2d", w, (size,)) if needed else None
+    out = backend.empty("conv2d_pool2d", w, (x_data.shape[0], w.shape[0], height // window_h, width // window_w))
+    backend.kernels(out).conv2d_pool2d_forward(out, y, x_data, w, b, geometry, kind, parameter, windows)
+    saved = (kept(x, x_data), kept(weight, w), bias, y, geometry, windows, kind, parameter)
+    return record(conv2d_pool2d_rule, out, (x, weight, bias), saved)
+
+
+def conv2d_pool2d_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
+    """With dz = sigma'(z) times dy spread over the windows: dx, dw as in conv2d, db = the sum of dz over n, i, j."""
+    x, weight, bias, y, geometry, windows, kind, parameter = saved
+    if isinstance(dy, Tensor):
+        return pull_back(
+            lambda *v: conv2d_pool2d_definition(*v, geometry, windows, kind, parameter), (x, weight, bias), dy, needs
+        )
+    (dout,) = same_float("conv2d_pool2d", dy=dy)
+    gradients = [
+        backend.empty("conv2d_pool2d", x, array.shape) if need else None for array, need in zip((x, weight, bias), needs)
+    ]
+    options = (geometry, kind, parameter, windows, state.selecting)
+    backend.kernels(x).conv2d_pool2d_backward(*gradients, dout, y, x, weight, *options)
+    return tuple(gradients)
+
+
+def conv2d_pool2d_definition(
+    x: Any, weight: Any, bias: Any, geometry: Geometry, windows: Windows, kind: str, parameter: float
+) -> Any:
+    """The three operations one after another: the kernels' oracle and their second derivatives."""
+    return POOLS[windows[0]](_conv2d(x, weight, bias, geometry, kind, parameter), windows[1:])
