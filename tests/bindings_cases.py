@@ -67,6 +67,33 @@ def _positions(whole: Callable[..., np.ndarray]) -> np.ndarray:
     return positions
 
 
+# Images for more than half the lanes of the widest vector; a mean of four whole numbers is exact.
+FUSED = (np.empty((13, 4, 6, 5)), np.empty((6, 2, 3, 2)), (1, 1, 1, 1, 0, 1, 1, 1, 2), "relu", 0.0, ("avg", 2, 2))
+
+
+def kept_of(x: np.ndarray, w: np.ndarray, *options: Any) -> int:
+    """The length of what the fused kernels of the present instruction set keep for the way back."""
+    size = _cpu.conv2d_pool2d_kept(x, w, *options)
+    assert size > 0, "this row does not reach the fused kernels"
+    return size
+
+
+def fused_forward(z: Callable[..., np.ndarray], x: np.ndarray, w: np.ndarray, *options: Any) -> Arguments:
+    """Arguments of conv2d_pool2d_forward for arrays like x and w, padded so that the result has the size of x."""
+    x, w = z(*x.shape), z(*w.shape)
+    (_, height, width), filters = options[-1], len(w)
+    out = z(len(x), filters, x.shape[2] // height, x.shape[3] // width)
+    return [out, z(kept_of(x, w, *options)), x, w, z(filters), *options]
+
+
+def fused_backward(z: Callable[..., np.ndarray], x: np.ndarray, w: np.ndarray, *options: Any) -> Arguments:
+    """Arguments of conv2d_pool2d_backward, y being what the forward kernel keeps."""
+    forward = fused_forward(z, x, w, *options)
+    _cpu.conv2d_pool2d_forward(*forward)
+    out, y, x, w, bias = forward[:5]
+    return [z(*x.shape), z(*w.shape), z(*bias.shape), z(*out.shape), y, x, w, *options, False]
+
+
 KERNELS = [
     Kernel("gemm", "gemm", lambda z: [z(5, 7), z(5, 6), z(6, 7)]),
     Kernel("gemm-beta", "gemm", lambda z: [z(9, 33), z(9, 18), z(18, 33), 2.0, 3.0]),
@@ -86,6 +113,8 @@ KERNELS = [
         "conv2d_backward_weight",
         lambda z: [z(6, 2, 3, 3), z(2, 4, 7, 6), z(2, 6, 6, 4), CONV_GEOMETRY],
     ),
+    Kernel("conv2d_pool2d_forward", "conv2d_pool2d_forward", lambda z: fused_forward(z, *FUSED), written=(0, 1)),
+    Kernel("conv2d_pool2d_backward", "conv2d_pool2d_backward", lambda z: fused_backward(z, *FUSED), written=(0, 1, 2)),
     Kernel(
         "max_pool2d_forward",
         "max_pool2d_forward",

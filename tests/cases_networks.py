@@ -126,6 +126,16 @@ def _either_sign(x: tuple[int, ...], w: tuple[int, ...]) -> Draw:
     return draw
 
 
+def _ordered(x: tuple[int, ...], w: tuple[int, ...]) -> Draw:
+    """x and a w of one cell that keep the order of the results in each window, however the checks move them."""
+
+    def draw(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        signs = np.where(np.arange(w[0]) % 2, -1.0, 1.0)[:, None, None, None]
+        return *distinct(x)(rng), signs * rng.uniform(1.2, 3.0, w), rng.standard_normal(w[:1])
+
+    return draw
+
+
 def _conv_terms(x: np.ndarray, w: np.ndarray, *_: Any, **__: Any) -> int:
     return int(np.prod(w.shape[1:])) + 1
 
@@ -140,6 +150,10 @@ def _backward_weight_terms(x: np.ndarray, dy: np.ndarray, **_: Any) -> int:
 
 def _conv2d_activated(x: Any, w: Any, b: Any = None, **options: Any) -> Any:
     return nm.conv2d(x, w, b, **options)
+
+
+def _conv_pooled(x: Any, w: Any, b: Any = None, **options: Any) -> Any:
+    return nm.conv2d_pool2d(x, w, b, **options)
 
 
 # ---- activations ----------------------------------------------------------------------------------------------
@@ -244,6 +258,23 @@ ROWS = [
         kernel="conv2d_forward",
         terms=_conv_terms,
         exact=True,
+    ),
+    Case(
+        "conv2d_pool2d",
+        ref.conv2d_pool2d,
+        [
+            # 13 images fill more than half of the widest vector: the fused kernels run, with lanes left over
+            Variant(normal((13, 2, 4, 5), (3, 2, 2, 3), (3,)), {"activation": "tanh", "padding": ASYMMETRIC}),
+            Variant(normal((13, 2, 5, 3), (4, 1, 2, 2), (4,)), {"groups": 2, "pool_size": (2, 1)}),
+            Variant(_ordered((13, 1, 3, 4), (3, 1, 1, 1)), {"pool": "max", "pool_size": (2, 3)}),
+            Variant(_either_sign((13, 1, 2, 4), (3, 1, 1, 1)), {"activation": "relu"}),
+            # and these are the three operations in turn
+            Variant(normal((2, 2, 4, 5), (3, 2, 2, 3), (3,)), {"activation": "sigmoid", "stride": (1, 2)}),
+            Variant(normal((13, 2, 4, 5), (3, 2, 3, 3), (3,)), {"activation": "gelu"}),
+        ],
+        function=_conv_pooled,
+        kernel="conv2d_pool2d_forward",
+        terms=_conv_terms,
     ),
     Case(
         "conv2d_backward_input",

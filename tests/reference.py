@@ -293,6 +293,13 @@ def avg_pool2d(
     return _pool(x, value, (kernel_size, stride, padding, 1, ceil_mode))
 
 
+def conv2d_pool2d(
+    x: np.ndarray, w: np.ndarray, b: Any = None, pool: str = "avg", pool_size: Any = 2, **options: Any
+) -> np.ndarray:
+    y = conv2d(x, w, b, **options)
+    return {"avg": avg_pool2d, "max": max_pool2d}[pool](y, pool_size)
+
+
 def local_response_norm(
     x: np.ndarray,
     size: int,

@@ -40,6 +40,8 @@ ROW_OF_KERNEL = {
     "conv2d_forward": "conv2d",
     "conv2d_backward_input": "conv2d_backward_input",
     "conv2d_backward_weight": "conv2d_backward_weight",
+    "conv2d_pool2d_forward": "conv2d_pool2d",
+    "conv2d_pool2d_backward": "conv2d_pool2d",
     "max_pool2d_forward": "max_pool2d",
     "max_pool2d_backward": "max_pool2d",
     "max_pool2d_gather": "max_pool2d",
@@ -53,7 +55,17 @@ ROW_OF_KERNEL = {
     "activation_backward": "sigmoid",
     "dropout": "dropout",
 }
-NO_ROW = {"sgd_update", "isa", "isas", "set_isa", "max_threads", "set_max_threads", "threads_used", "arena_bytes"}
+NO_ROW = {
+    "conv2d_pool2d_kept",
+    "sgd_update",
+    "isa",
+    "isas",
+    "set_isa",
+    "max_threads",
+    "set_max_threads",
+    "threads_used",
+    "arena_bytes",
+}
 FACTORS = {"sign": -1.0, "factor 1.01": 1.01}
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bindings_cases import KERNELS, Kernel
+from bindings_cases import KERNELS, Kernel, fused_backward, fused_forward
 from tinygrad_nm import _cpu
 
 THREADS = (1, 2, 3, 8)
 CONV = (1, 1, 2, 2, 2, 2, 1, 1, 2)
+FUSED = (np.empty((260, 4, 14, 13)), np.empty((16, 4, 5, 5)), (1, 1, 2, 2, 2, 2, 1, 1, 1), "tanh", 0.0, ("max", 2, 3))
 POOL = (3, 3, 2, 2, 1, 1, 1, 1, 1, 1, False)
 
 Numbers = Callable[..., np.ndarray]
@@ -53,6 +54,8 @@ LARGE = [
         "conv2d_backward_weight",
         lambda z: [z(64, 32, 5, 5), z(8, 64, 14, 14), z(8, 64, 14, 14), CONV],
     ),
+    Kernel("conv2d_pool2d_forward", "conv2d_pool2d_forward", lambda z: fused_forward(z, *FUSED), written=(0, 1)),
+    Kernel("conv2d_pool2d_backward", "conv2d_pool2d_backward", lambda z: fused_backward(z, *FUSED), written=(0, 1, 2)),
     Kernel(
         "max_pool2d_forward",
         "max_pool2d_forward",

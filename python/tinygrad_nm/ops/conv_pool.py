@@ -73,7 +73,8 @@ def conv2d_pool2d_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
         )
     (dout,) = same_float("conv2d_pool2d", dy=dy)
     gradients = [
-        backend.empty("conv2d_pool2d", x, array.shape) if need else None for array, need in zip((x, weight, bias), needs)
+        backend.empty("conv2d_pool2d", x, array.shape) if need else None
+        for array, need in zip((x, weight, bias), needs)
     ]
     options = (geometry, kind, parameter, windows, state.selecting)
     backend.kernels(x).conv2d_pool2d_backward(*gradients, dout, y, x, weight, *options)
