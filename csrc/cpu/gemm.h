@@ -32,11 +32,11 @@ template <class T>
 struct Gemm {
     int64_t batch, m, n, k;
     Matrix<const T> a;  // m x k
-    int64_t a_batch_stride;
+    int64_t a_batch_stride = 0;
     Matrix<const T> b;  // k x n
-    int64_t b_batch_stride;
+    int64_t b_batch_stride = 0;
     Matrix<T> c;  // m x n; overlaps neither a nor b
-    int64_t c_batch_stride;
+    int64_t c_batch_stride = 0;
     T alpha = 1;
     T beta = 0;  // 0: C is never read
     Epilogue<T> epilogue = {};

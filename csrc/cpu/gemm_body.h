@@ -5,6 +5,7 @@
 // shapes and strides alone, and k is never cut between threads: any number of threads gives the same bits.
 #pragma once
 #include "cpu/arena.h"
+#include "cpu/interleaved_body.h"
 #include "cpu/parallel.h"
 #include "cpu/tile_body.h"
 
@@ -12,156 +13,279 @@ namespace tinygrad_nm {
 namespace {
 
 constexpr int64_t block_rows =
-    168 / tile_rows * tile_rows;                  // MC: MC x KC of A stay in the second-level cache
-constexpr int64_t block_columns = 4096;           // NC: KC x NC of B stay in the third level
-constexpr int64_t packed_rows = 24 * block_rows;  // rows of A packed at a time
-constexpr int64_t direct_a_columns = 128;         // A is read where it lies for at most so many columns of B
-constexpr int64_t direct_b_rows = 48;             // B likewise for at most so many rows of A
-constexpr int64_t dot_rows = 4;                   // so few rows are computed by dot products
-constexpr double task_work = 5e5;                 // operations of a task at least
+    168 / tile_rows * tile_rows;               // MC: MC x KC of A stay in the second-level cache
+constexpr int64_t block_columns = 4096;        // NC: KC x NC of B stay in the third level
+constexpr int64_t least_rows = 2 * tile_rows;  // of a task
+constexpr int64_t least_panels = 16;           // of B: each task packs its rows of A again
+constexpr int64_t most_tasks = 31;
+constexpr int64_t direct_a_panels = 2;         // A is read where it lies for at most so many panels of B
+constexpr int64_t direct_b_rows = 48;          // B likewise for at most so many rows of A,
+constexpr int64_t direct_b_bytes = 320 << 10;  // or if it stays in the second-level cache as it is
+constexpr int64_t short_depth = 64;     // a block so short is written row by row: C is what takes the time
+constexpr int64_t dot_rows = 4;         // so few rows are computed by dot products
+constexpr int64_t few_rows = 128;       // so few rows become the columns of a product with a tall matrix
+constexpr int64_t direct_depth = 2048;  // KC where A is read directly: long runs of its rows
+constexpr double task_work = 5e5;       // operations of a task at least
 constexpr double inner_parallel_work = 4e6;  // smaller matrices of a batch are computed by one thread each
 
-// panel[p * width + w] = source[w * across + p * along] for p < kc, w < used.
+// panel[p * width + w] = source[w * across + p * along] for p < kc, w < used; zeros for the other w.
 template <class T, int width>
 void pack_panel(T* panel, const T* source, int64_t across, int64_t along, int used, int64_t kc) {
-    if (used == width && across == 1) {
-        for (int64_t p = 0; p < kc; ++p) memcpy(panel + p * width, source + p * along, width * sizeof(T));
+    constexpr int lanes = Vec<T>::lanes;
+    if (across != 1 && along != 1) {
+        for (int64_t p = 0; p < kc; ++p)
+            for (int w = 0; w < width; ++w)
+                panel[p * width + w] = w < used ? source[w * across + p * along] : T(0);
         return;
     }
-    // A line of memory is read to its end before the next: far-apart rows would evict each other.
-    constexpr int64_t line = 64 / sizeof(T);
-    for (int64_t p = 0; p < kc; p += line) {
-        const int64_t end = smaller(p + line, kc);
-        for (int w = 0; w < used; ++w)
-            for (int64_t q = p; q < end; ++q) panel[q * width + w] = source[w * across + q * along];
+    // A store may run over into the next row of the panel, which is written later; the last row is cut.
+    for (int w = 0; w < width; w += lanes) {
+        const int here = used - w < lanes ? used - w : lanes;
+        for (int64_t p = 0; p < kc; p += lanes) {
+            const int steps = int(smaller(lanes, kc - p));
+            Vec<T> row[lanes];
+            if (across == 1) {
+#pragma GCC unroll 16
+                for (int r = 0; r < lanes; ++r) {
+                    const T* const from = source + w + (p + r) * along;
+                    __builtin_prefetch(from + width);
+                    row[r] = r < steps && here > 0 ? load_up_to(from, here) : Vec<T>::zero();
+                }
+            } else {
+#pragma GCC unroll 16
+                for (int r = 0; r < lanes; ++r) {
+                    const T* const from = source + (w + r) * across + p;
+                    __builtin_prefetch(from + width * across);
+                    row[r] = r < here ? load_up_to(from, steps) : Vec<T>::zero();
+                }
+                transpose<T>(row);
+            }
+#pragma GCC unroll 16
+            for (int r = 0; r < lanes; ++r) {
+                T* const to = panel + (p + r) * width + w;
+                if (width - w >= lanes || p + r + 1 < kc)
+                    if (r < steps) row[r].store(to);
+                if (width - w < lanes && p + r + 1 == kc) row[r].store(to, width - w);
+            }
+        }
     }
 }
 
-// One block of k: what a task needs to know.
+// What one register tile needs: A and B where it begins, A as in multiply(), and its place in C.
+template <class T>
+struct TileTask {
+    int64_t kc;
+    const T* a;
+    int64_t a_step;
+    bool a_adjacent;
+    const T* b;
+    int64_t b_step;
+    Tile<T> tile;
+    T* c;
+    int64_t row_stride;
+};
+
+// The rows of C arrive one after another while the sums are formed.
+template <class T, bool adjacent, int rows, int vectors>
+void compute_tile(const TileTask<T>& t) {
+    Accumulators<T, rows, vectors> acc;
+    clear<T, rows, vectors>(acc);
+    const int64_t part = divide_up(t.kc, rows);
+    const T *a = t.a, *b = t.b, *c = t.c;
+    for (int64_t left = t.kc; left > 0; left -= part) {
+        __builtin_prefetch(c, 1);
+        if (vectors > 1) __builtin_prefetch(c + Vec<T>::lanes, 1);
+        add_products<T, adjacent, rows, vectors>(smaller(part, left), a, t.a_step, b, t.b_step, acc);
+        a += part * (adjacent ? t.a_step : 1);
+        b += part * t.b_step;
+        c += t.row_stride;
+    }
+    store_tile<T, rows, vectors>(acc, t.tile, t.c, t.row_stride);
+}
+
+template <class T, int rows, int vectors>
+void compute_tile(const TileTask<T>& t) {
+    if (t.a_adjacent)
+        compute_tile<T, true, rows, vectors>(t);
+    else
+        compute_tile<T, false, rows, vectors>(t);
+}
+
+// Tiles lower than tile_rows, and one vector wide, so that the edges of a small matrix do not cost whole
+// tiles.
+constexpr int tile_heights[3] = {(tile_rows + 2) / 3, (2 * tile_rows + 2) / 3, tile_rows};
+constexpr int height_class(int64_t rows) {
+    return rows <= tile_heights[0] ? 0 : rows <= tile_heights[1] ? 1 : 2;
+}
+template <class T>
+void compute_tile(const TileTask<T>& t) {
+    using Compute = void (*)(const TileTask<T>&);
+    static constexpr Compute of[3][tile_vectors] = {
+        {compute_tile<T, tile_heights[0], 1>, compute_tile<T, tile_heights[0], 2>},
+        {compute_tile<T, tile_heights[1], 1>, compute_tile<T, tile_heights[1], 2>},
+        {compute_tile<T, tile_heights[2], 1>, compute_tile<T, tile_heights[2], 2>}};
+    of[height_class(t.tile.rows)][t.tile.columns > Vec<T>::lanes](t);
+}
+
+// A block of columns and of k. The panels of B lie one after another.
 template <class T>
 struct GemmBlock {
     const Gemm<T>& g;
-    int64_t row, rows, column, columns, depth, kc;  // first row ... of the block; depth: first k
-    const T* a_panels;                              // null: A is direct
-    const T* b_panels;
-    bool direct_b;  // all panels of B but an incomplete last one
+    int64_t column, columns, depth, kc;  // first column and number of columns; first k and number
+    T* b_panels;
+    bool direct_a, direct_b;  // of B all panels but an incomplete last one
 
     bool last() const { return depth + kc >= g.k; }
+    const T* a(int64_t i) const { return g.a.data + i * g.a.row_stride + depth * g.a.column_stride; }
+    const T* b(int64_t j) const {
+        return g.b.data + depth * g.b.row_stride + (column + j) * g.b.column_stride;
+    }
+    T* c(int64_t i, int64_t j) const {
+        return g.c.data + i * g.c.row_stride + (column + j) * g.c.column_stride;
+    }
 };
 
-// A register tile, at row i and column j of the block; by way of a copy if the columns of C are not adjacent.
-template <class T, bool direct_a>
-void compute_tile(const GemmBlock<T>& block, int64_t i, int64_t j) {
-    constexpr int mr = tile_rows, nr = tile_columns<T>;
-    const Gemm<T>& g = block.g;
-    const int rows = int(smaller(mr, block.rows - i)), columns = int(smaller(nr, block.columns - j));
-    const Tile<T> tile = {block.row + i,
-                          block.column + j,
-                          rows,
-                          columns,
-                          g.alpha,
-                          block.depth == 0 ? g.beta : T(1),
-                          block.last() ? &g.epilogue : nullptr};
-    const bool direct_b = block.direct_b && columns == nr;
-    const T* const b =
-        direct_b ? g.b.data + block.depth * g.b.row_stride + tile.j0 : block.b_panels + j * block.kc;
-    const int64_t b_step = direct_b ? g.b.row_stride : nr;
-
-    T* const corner = g.c.data + tile.i0 * g.c.row_stride + tile.j0 * g.c.column_stride;
-    T copy[mr * nr];
-    const bool adjacent = g.c.column_stride == 1;
-    if (!adjacent && tile.beta != 0)
-        for (int r = 0; r < rows; ++r)
-            for (int c = 0; c < columns; ++c)
-                copy[r * nr + c] = corner[r * g.c.row_stride + c * g.c.column_stride];
-
-    Accumulators<T> acc;
-    if constexpr (direct_a) {
-        const T* row[mr];
-        for (int r = 0; r < mr; ++r)  // rows beyond the last one repeat it
-            row[r] = g.a.data + (tile.i0 + smaller(r, rows - 1)) * g.a.row_stride +
-                     block.depth * g.a.column_stride;
-        multiply_rows<T>(block.kc, row, g.a.column_stride, b, b_step, acc);
-    } else {
-        multiply_panels<T>(block.kc, block.a_panels + i * block.kc, b, acc, b_step);
-    }
-    store_tile<T>(acc, tile, adjacent ? corner : copy, adjacent ? g.c.row_stride : nr);
-
-    if (!adjacent)
-        for (int c = 0; c < columns; ++c)
-            for (int r = 0; r < rows; ++r)
-                corner[r * g.c.row_stride + c * g.c.column_stride] = copy[r * nr + c];
+// Tiles whose columns are not adjacent in C go by way of a copy.
+template <class T>
+void compute_scattered_tile(TileTask<T> t, const Matrix<T>& c) {
+    constexpr int nr = tile_columns<T>;
+    T copy[tile_rows * nr];
+    T* const corner = t.c;
+    if (t.tile.beta != 0)
+        for (int i = 0; i < t.tile.rows; ++i)
+            for (int j = 0; j < t.tile.columns; ++j)
+                copy[i * nr + j] = corner[i * c.row_stride + j * c.column_stride];
+    t.c = copy;
+    t.row_stride = nr;
+    compute_tile<T>(t);
+    for (int j = 0; j < t.tile.columns; ++j)
+        for (int i = 0; i < t.tile.rows; ++i)
+            corner[i * c.row_stride + j * c.column_stride] = copy[i * nr + j];
 }
 
-// Tasks of some rows (loop ic) times some panels of B (loop jr), each a loop over tiles.
-template <class T, bool direct_a>
+// The tile of rows [i, i + rows) and of the columns from j on; a: its panel of A, null if that is read
+// directly.
+template <class T>
+TINYGRAD_NM_INLINE void compute_tile(const GemmBlock<T>& block, int64_t i, int rows, int64_t j, const T* a) {
+    constexpr int nr = tile_columns<T>;
+    const Gemm<T>& g = block.g;
+    const int columns = int(smaller(nr, block.columns - j));
+    const bool direct_b = block.direct_b && columns == nr, transposed = g.a.row_stride == 1;
+    const TileTask<T> t = {.kc = block.kc,
+                           .a = a ? a : block.a(i),
+                           .a_step = a            ? tile_rows
+                                     : transposed ? g.a.column_stride
+                                                  : g.a.row_stride,
+                           .a_adjacent = a || transposed,
+                           .b = direct_b ? block.b(j) : block.b_panels + j * block.kc,
+                           .b_step = direct_b ? g.b.row_stride : nr,
+                           .tile = {i, block.column + j, rows, columns, g.alpha,
+                                    block.depth == 0 ? g.beta : T(1), block.last() ? &g.epilogue : nullptr},
+                           .c = block.c(i, j),
+                           .row_stride = g.c.row_stride};
+    if (g.c.column_stride == 1)
+        compute_tile<T>(t);
+    else
+        compute_scattered_tile<T>(t, g.c);
+}
+
+// Asks for part `part` of `parts` of the columns from j on: the far caches are slow to begin with.
+template <class T>
+void prefetch_b(const GemmBlock<T>& block, int64_t j, int64_t part, int64_t parts) {
+    constexpr int nr = tile_columns<T>, lanes = Vec<T>::lanes;
+    const bool direct = block.direct_b && j + nr <= block.columns;
+    const T* const b = direct ? block.b(j) : block.b_panels + j * block.kc;
+    const int64_t step = direct ? block.g.b.row_stride : nr;
+    for (int64_t p = block.kc * part / parts; p < block.kc * (part + 1) / parts; ++p)
+        for (int v = 0; v < tile_vectors; ++v) __builtin_prefetch(b + p * step + v * lanes, 0, 2);
+}
+
+// Rows [i0, i1) and columns [j0, j1) of the block, by one thread, which packs its rows of A. They stay in the
+// second-level cache and the panel of B in the first; a short block is written row by row instead, and rows
+// that are read directly stay in the cache while the panels of B change.
+template <class T>
+void compute_task(const GemmBlock<T>& block, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+    constexpr int mr = tile_rows, nr = tile_columns<T>;
+    const Matrix<const T>& a = block.g.a;
+    const int64_t kc = block.kc, panels = block.direct_a ? 1 : divide_up(i1 - i0, mr);
+    const Scratch memory(panels * mr * kc, sizeof(T));
+    T* const packed = static_cast<T*>(memory.data);
+    const auto height = [&](int64_t i) { return int(smaller(mr, i1 - i)); };
+    const auto pack = [&](int64_t i, T* panel) {
+        pack_panel<T, mr>(panel, block.a(i), a.row_stride, a.column_stride, height(i), kc);
+    };
+    if (block.direct_a || kc <= short_depth) {
+        for (int64_t i = i0; i < i1; i += mr) {
+            const int rows = height(i);
+            const bool direct =
+                block.direct_a && rows == tile_heights[height_class(rows)];  // no row too many
+            if (!direct) pack(i, packed);
+            for (int64_t j = j0; j < j1; j += nr)
+                compute_tile<T>(block, i, rows, j, direct ? nullptr : packed);
+        }
+        return;
+    }
+    for (int64_t i = i0; i < i1; i += mr) pack(i, packed + (i - i0) * kc);
+    for (int64_t j = j0; j < j1; j += nr)
+        for (int64_t i = i0; i < i1; i += mr) {
+            if (j + nr < j1) prefetch_b(block, j + nr, (i - i0) / mr, panels);
+            compute_tile<T>(block, i, height(i), j, packed + (i - i0) * kc);
+        }
+}
+
+// Tasks of some rows (loop ic), and of some panels of B (loop jr) where the rows are few.
+template <class T>
 void compute_block(const GemmBlock<T>& block) {
     constexpr int mr = tile_rows, nr = tile_columns<T>;
-    const int64_t rows = equal_block(block.rows, block_rows, mr);
-    const double panel_work = 2.0 * double(rows) * double(nr) * double(block.kc + 1);
-    const int64_t columns = nr * (1 + int64_t(task_work / panel_work));
-    const int64_t down = divide_up(block.rows, rows), across = divide_up(block.columns, columns);
-    const double work = 2.0 * double(block.rows) * double(block.columns) * double(block.kc + 1);
+    const int64_t m = block.g.m, n = block.columns;
+    const double work = 2.0 * double(m) * double(n) * double(block.kc + 1);
+    const int64_t wanted = 1 + int64_t(work < task_work * most_tasks ? work / task_work : most_tasks);
+    const int64_t rows = equal_block(m, smaller(block_rows, larger(least_rows, divide_up(m, wanted))), mr);
+    const int64_t down = divide_up(m, rows);
+    const int64_t columns =
+        equal_block(n, larger(least_panels * nr, divide_up(n, divide_up(wanted, down))), nr);
+    const int64_t across = divide_up(n, columns);
     parallel_for(down * across, work / double(down * across), [&](int64_t task) {
-        const int64_t i0 = task % down * rows, j0 = task / down * columns;
-        for (int64_t j = j0; j < smaller(j0 + columns, block.columns); j += nr)
-            for (int64_t i = i0; i < smaller(i0 + rows, block.rows); i += mr)
-                compute_tile<T, direct_a>(block, i, j);
+        const int64_t i = task / across * rows, j = task % across * columns;
+        compute_task<T>(block, i, smaller(i + rows, m), j, smaller(j + columns, n));
     });
 }
 
 template <class T>
-void pack_b(const Gemm<T>& g, const GemmBlock<T>& block, T* panels) {
+void pack_b(const GemmBlock<T>& block) {
     constexpr int nr = tile_columns<T>;
-    const int64_t count = divide_up(block.columns, nr), complete = block.columns / nr;
-    const int64_t first = block.direct_b ? complete : 0;
-    parallel_for(count - first, double(nr * block.kc * int64_t(sizeof(T))), [&](int64_t task) {
-        const int64_t j = (first + task) * nr;
-        pack_panel<T, nr>(panels + j * block.kc,
-                          g.b.data + block.depth * g.b.row_stride + (block.column + j) * g.b.column_stride,
-                          g.b.column_stride, g.b.row_stride, int(smaller(nr, block.columns - j)), block.kc);
-    });
+    const Matrix<const T>& b = block.g.b;
+    const int64_t first = block.direct_b ? block.columns / nr : 0;
+    parallel_for(divide_up(block.columns, nr) - first, double(nr * block.kc * int64_t(sizeof(T))),
+                 [&](int64_t task) {
+                     const int64_t j = (first + task) * nr;
+                     pack_panel<T, nr>(block.b_panels + j * block.kc, block.b(j), b.column_stride,
+                                       b.row_stride, int(smaller(nr, block.columns - j)), block.kc);
+                 });
 }
 
-template <class T>
-void pack_a(const Gemm<T>& g, const GemmBlock<T>& block, T* panels) {
-    constexpr int mr = tile_rows;
-    parallel_for(divide_up(block.rows, mr), double(mr * block.kc * int64_t(sizeof(T))), [&](int64_t task) {
-        const int64_t i = task * mr;
-        pack_panel<T, mr>(panels + i * block.kc,
-                          g.a.data + (block.row + i) * g.a.row_stride + block.depth * g.a.column_stride,
-                          g.a.row_stride, g.a.column_stride, int(smaller(mr, block.rows - i)), block.kc);
-    });
-}
-
-// The outer loops: blocks of columns (jc), of depth (pc) and of rows.
+// The outer loops: blocks of columns (jc) and of depth (pc).
 template <class T>
 void multiply_blocks(const Gemm<T>& g) {
-    constexpr int mr = tile_rows, nr = tile_columns<T>;
-    const bool direct_a = g.n <= direct_a_columns && (g.a.row_stride == 1 || g.a.column_stride == 1);
-    const bool direct_b = g.m <= direct_b_rows && g.b.column_stride == 1;
-    const int64_t depth = equal_block(g.k, block_depth<T>, 1), columns = equal_block(g.n, block_columns, nr);
-    const int64_t rows = direct_a ? g.m : equal_block(g.m, packed_rows, mr);
-    const Scratch a_memory(direct_a ? 0 : rows * depth, sizeof(T));
-    const Scratch b_memory(direct_b && g.n % nr == 0 ? 0 : columns * depth, sizeof(T));
-    T* const a_panels = direct_a ? nullptr : static_cast<T*>(a_memory.data);
-    T* const b_panels = static_cast<T*>(b_memory.data);
-
+    constexpr int nr = tile_columns<T>;
+    const bool direct_a = g.n <= direct_a_panels * nr && (g.a.row_stride == 1 || g.a.column_stride == 1);
+    const bool direct_b =
+        g.b.column_stride == 1 && (g.m <= direct_b_rows || g.k * g.n * int64_t(sizeof(T)) <= direct_b_bytes);
+    const int64_t columns = equal_block(g.n, block_columns, nr);
+    const int64_t depth = equal_block(g.k, direct_a ? direct_depth : block_depth<T>, 1);
+    const Scratch memory(direct_b && g.n % nr == 0 ? 0 : columns * depth, sizeof(T));
     for (int64_t jc = 0; jc < g.n; jc += columns)
         for (int64_t pc = 0; pc < larger(g.k, 1); pc += depth) {  // k = 0: one empty block writes C
-            GemmBlock<T> block = {
-                g,        0,        0,       jc, smaller(columns, g.n - jc), pc, smaller(depth, g.k - pc),
-                a_panels, b_panels, direct_b};
-            pack_b(g, block, b_panels);
-            for (block.row = 0; block.row < g.m; block.row += rows) {
-                block.rows = smaller(rows, g.m - block.row);
-                if (direct_a) {
-                    compute_block<T, true>(block);
-                } else {
-                    pack_a(g, block, a_panels);
-                    compute_block<T, false>(block);
-                }
-            }
+            const GemmBlock<T> block = {.g = g,
+                                        .column = jc,
+                                        .columns = smaller(columns, g.n - jc),
+                                        .depth = pc,
+                                        .kc = smaller(depth, g.k - pc),
+                                        .b_panels = static_cast<T*>(memory.data),
+                                        .direct_a = direct_a,
+                                        .direct_b = direct_b};
+            pack_b(block);
+            compute_block(block);
         }
 }
 
@@ -218,8 +342,7 @@ void multiply(Gemm<T> g) {
         return multiply_dots(g.m <= g.n ? g : transposed(g));
     const bool columns_adjacent = g.c.column_stride == 1 || g.c.row_stride != 1;
     // Weights (n, k) times few examples: the weights become the operand that is not packed.
-    const bool large_b =
-        g.b.row_stride == 1 && g.b.column_stride != 1 && g.m < g.n && g.m <= direct_a_columns;
+    const bool large_b = g.b.row_stride == 1 && g.b.column_stride != 1 && g.m < g.n && g.m <= few_rows;
     multiply_blocks(columns_adjacent != large_b ? g : transposed(g));
 }
 

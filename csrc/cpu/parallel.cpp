@@ -38,12 +38,21 @@ thread_local int threads_of_last_run = 1;
 // ThreadSanitizer is told of just these two, so that it sees a race between any two tasks.
 constexpr std::memory_order relaxed = std::memory_order_relaxed;
 
+// Adjacent tasks that one thread begins with, so that from kernel to kernel a thread finds its part of the
+// data in its own cache; threads that are through with theirs take from the others'. The first task is never
+// taken by another: every thread takes part.
+struct alignas(64) Share {
+    int64_t begin, end;
+    std::atomic<int64_t> next;
+};
+constexpr int most_shares = 16;  // more threads than that share them
+
 struct Job {
     int64_t tasks;
     void (*task)(void*, int64_t);
     void* context;
-    int64_t reserved;           // the first so many tasks are dealt out, so that every thread takes part
-    std::atomic<int64_t> next;  // the first task that nobody has taken
+    int shares;
+    Share share[most_shares];
     std::atomic<int> threads{0};
     std::atomic<bool> failed{false};
     std::exception_ptr error{};
@@ -63,10 +72,14 @@ void run_share(Job& job, int thread, int team) {
     TSAN_ACQUIRE(&job.tasks);
     inside_task = true;
     job.threads.fetch_add(1, relaxed);
-    for (int64_t i = thread; i < job.reserved && !job.failed.load(relaxed); i += team) run_one(job, i);
-    for (int64_t i = job.next.fetch_add(1, relaxed); i < job.tasks && !job.failed.load(relaxed);
-         i = job.next.fetch_add(1, relaxed))
-        run_one(job, i);
+    for (int s = thread; s < job.shares && !job.failed.load(relaxed); s += team)
+        run_one(job, job.share[s].begin);
+    for (int k = 0; k < job.shares; ++k) {
+        Share& share = job.share[(thread + k) % job.shares];
+        for (int64_t i = share.next.fetch_add(1, relaxed); i < share.end && !job.failed.load(relaxed);
+             i = share.next.fetch_add(1, relaxed))
+            run_one(job, i);
+    }
     inside_task = false;
     TSAN_RELEASE(&job.error);
 }
@@ -120,7 +133,13 @@ void run_tasks(int64_t tasks, [[maybe_unused]] double work_per_task, void (*task
 #ifdef _OPENMP
     const int threads = int(std::min<int64_t>(max_threads(), tasks));
     if (threads > 1 && double(tasks) * work_per_task >= serial_work && !forked_child) {
-        Job job{tasks, task, context, threads, threads};
+        Job job{tasks, task, context, std::min(threads, most_shares)};
+        for (int s = 0; s < job.shares; ++s) {
+            const int64_t begin = tasks * s / job.shares;
+            job.share[s].begin = begin;
+            job.share[s].end = tasks * (s + 1) / job.shares;
+            job.share[s].next.store(begin + 1, relaxed);
+        }
         TSAN_RELEASE(&job.tasks);
         run_team(&job, threads);
         TSAN_ACQUIRE(&job.error);
