@@ -11,8 +11,8 @@ import numpy as np
 
 from .. import backend
 from .._errors import DtypeError
-from ..autodiff import layer_path, no_grad
-from ..tensor import Tensor, state
+from ..modes import layer_path, no_grad, thread
+from ..tensor import Tensor
 
 M = TypeVar("M", bound="Module")
 
@@ -72,7 +72,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__}: forward is not defined; define it in the subclass")
 
     def __call__(self, *inputs: Any) -> Any:
-        layers = state.layers
+        layers = thread.modes.layers
         layers.append(self)
         try:
             return self.forward(*inputs)

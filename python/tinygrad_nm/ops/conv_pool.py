@@ -6,8 +6,9 @@ from typing import Any
 
 from .. import backend
 from .._errors import ShapeError
-from ..autodiff import pull_back, record
-from ..tensor import Tensor, state
+from ..autodiff import place, pull_back, record
+from ..modes import thread
+from ..tensor import Tensor
 from .activation import ACTIVATIONS, resolve
 from .conv import Geometry, _check, _conv2d, _geometry
 from .operands import kept, pair, same_float
@@ -56,7 +57,7 @@ def _conv2d_pool2d(
         return conv2d_pool2d_definition(x, weight, bias, geometry, windows, kind, parameter)
     if b is not None and b.shape != w.shape[:1]:
         raise ShapeError(f"conv2d: bias has shape {b.shape}, but weight {w.shape} expects {w.shape[:1]}")
-    needed = state.recording and any(isinstance(t, Tensor) and t.node is not None for t in (x, weight, bias))
+    needed = thread.modes.recording and any(isinstance(t, Tensor) and t.node is not None for t in (x, weight, bias))
     y = backend.empty("conv2d_pool2d", w, (size,)) if needed else None
     out = backend.empty("conv2d_pool2d", w, (x_data.shape[0], w.shape[0], height // window_h, width // window_w))
     backend.kernels(out).conv2d_pool2d_forward(out, y, x_data, w, b, geometry, kind, parameter, windows)
@@ -72,11 +73,8 @@ def conv2d_pool2d_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
             lambda *v: conv2d_pool2d_definition(*v, geometry, windows, kind, parameter), (x, weight, bias), dy, needs
         )
     (dout,) = same_float("conv2d_pool2d", dy=dy)
-    gradients = [
-        backend.empty("conv2d_pool2d", x, array.shape) if need else None
-        for array, need in zip((x, weight, bias), needs)
-    ]
-    options = (geometry, kind, parameter, windows, state.selecting)
+    gradients = [place(need, "conv2d_pool2d", array) for array, need in zip((x, weight, bias), needs)]
+    options = (geometry, kind, parameter, windows, thread.modes.selecting)
     backend.kernels(x).conv2d_pool2d_backward(*gradients, dout, y, x, weight, *options)
     return tuple(gradients)
 

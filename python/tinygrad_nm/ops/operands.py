@@ -11,7 +11,8 @@ import numpy as np
 
 from .. import backend
 from .._errors import DtypeError, ShapeError
-from ..tensor import Tensor, state
+from ..modes import thread
+from ..tensor import Tensor
 
 
 def array(operation: str, x: Any) -> Any:
@@ -22,7 +23,7 @@ def array(operation: str, x: Any) -> Any:
         return x if x.dtype in backend.FLOATS else backend.native(x, operation)
     if isinstance(x, np.ndarray):
         return backend.native(x, operation)
-    if isinstance(x, np.floating) and state.sweeping:  # what a rule makes of 0-d arrays: its dtype counts
+    if isinstance(x, np.floating) and thread.modes.sweeping:  # what a rule makes of 0-d arrays: its dtype counts
         return backend.native(np.asarray(x), operation)
     if isinstance(x, (list, tuple, *backend.SCALARS)):
         return backend.from_data(x, None, operation)
@@ -31,6 +32,8 @@ def array(operation: str, x: Any) -> Any:
 
 def floating(operation: str, x: Any) -> Any:
     """The array of one operand; integers and bool become the default dtype."""
+    if isinstance(x, Tensor) and x.data.dtype.kind == "f":
+        return x.data
     a = array(operation, x)
     return a if backend.is_float(a) else a.astype(backend.get_default_dtype())
 
@@ -45,7 +48,7 @@ def arrays(operation: str, *operands: Any) -> tuple[Any, ...]:
     given = [x if isinstance(x, (bool, int, float)) else array(operation, x) for x in given]
     dtypes = [x.dtype for x in given if hasattr(x, "dtype")]
     if not dtypes:
-        dtype = next((x.dtype for x in operands if isinstance(x, np.floating)), None) if state.sweeping else None
+        dtype = next((x.dtype for x in operands if isinstance(x, np.floating)), None) if thread.modes.sweeping else None
         return tuple(backend.from_data(x, dtype, operation) for x in given)
     if all(d is dtypes[0] for d in dtypes) and dtypes[0].kind == "f":
         return tuple(given)
