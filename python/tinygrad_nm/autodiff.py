@@ -22,7 +22,7 @@ import numpy as np
 from . import backend
 from ._errors import AnomalyError, DtypeError, GradientError, ShapeError
 from .backend import DEVICES
-from .modes import Modes, detect_anomaly, enable_grad, layer_path, no_grad, thread
+from .modes import SWEEP, Modes, detect_anomaly, enable_grad, layer_path, no_grad, thread
 from .tensor import Node, Tensor, value
 
 __all__ = ["alias", "backward", "detect_anomaly", "enable_grad", "grad", "no_grad", "place", "pull_back", "record"]
@@ -45,18 +45,20 @@ def record(
     modes = thread.modes
     if type(data) not in DEVICES:
         data = np.asarray(data)
-    nodes = []
-    needed = False
+    nodes: list[Node | None] = []
+    plain, needed = True, False
     for x in inputs:
-        node = x.node if isinstance(x, Tensor) else None
+        node = None
+        if isinstance(x, Tensor):
+            plain, node = False, x.node
+            if node is not None:
+                needed = True
         nodes.append(node)
-        if node is not None:
-            needed = True
     if modes.special:
+        if plain and modes.in_rule:
+            return data
         if modes.anomaly and not modes.sweeping:
             _check_finite(data, rule.__name__.removesuffix("_rule"), "forward", layer_path())
-        if modes.in_rule and not any(isinstance(x, Tensor) for x in inputs):
-            return data
     out = Tensor(data)
     if view_of is not None and isinstance(view_of, Tensor) and data.base is not None:
         out.version = view_of.version
@@ -181,16 +183,17 @@ def reaches_other_leaves(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) ->
 
 
 @contextlib.contextmanager
-def _sweeping(create_graph: bool) -> Iterator[Modes]:
+def _sweeping(create_graph: bool, placing: bool) -> Iterator[Modes]:
     modes = thread.modes
-    before = modes.recording, modes.in_rule, modes.special, modes.selecting, modes.sweeping, modes.placed
+    before = [getattr(modes, name) for name in SWEEP]
     modes.recording, modes.in_rule, modes.special = create_graph, not create_graph, not create_graph or modes.anomaly
-    modes.selecting, modes.sweeping, modes.placed = False, True, set()
+    modes.selecting, modes.sweeping, modes.placed = False, True, set() if placing and not create_graph else None
     try:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             yield modes
     finally:
-        modes.recording, modes.in_rule, modes.special, modes.selecting, modes.sweeping, modes.placed = before
+        for name, mode in zip(SWEEP, before):
+            setattr(modes, name, mode)
 
 
 def _sweep(
@@ -200,34 +203,37 @@ def _sweep(
 
     The youngest node that has a gradient is next: all that came from it is younger, so its gradient is complete.
     """
-    wanted = None if targets is None else _leading_to(targets, _reachable([t.node for t in outputs]))
+    roots = [t.node for t in outputs if t.node is not None]
+    wanted = None if targets is None else _leading_to(targets, _reachable(roots))
     waiting: list[tuple[int, Node]] = []  # a heap of those that have a gradient, the youngest first
     gradients: dict[Node, Any] = {}
     owned: set[Node] = set()  # sums that this sweep allocated itself: the only ones it may add to in place
     found: dict[Node, Any] = {}
     leaves: list[tuple[Node, Any]] = []
-    with _sweeping(create_graph) as modes:
-        for t, seed in zip(outputs, seeds):
-            if t.node not in gradients:
-                heapq.heappush(waiting, (-t.node.time, t.node))
-            _add(gradients, owned, t.node, _as(create_graph, seed))
+    with _sweeping(create_graph, targets is None) as modes:
+        for root, seed in zip(roots, seeds):
+            if root not in gradients:
+                heapq.heappush(waiting, (-root.time, root))
+            _add(gradients, owned, root, _as(create_graph, seed))
         while waiting:
             _, node = heapq.heappop(waiting)
             dy = gradients.pop(node)
-            if wanted is not None and node in targets:
+            if targets is not None and node in targets:
                 found[node] = dy
-            inputs = needs = node.inputs  # an input's node is true, None false; leaves may offer a place: see `place`
             if node.rule is None:
                 leaves.append((node, dy))
                 continue
+            if node.saved is None:
+                raise _freed(node)
+            needs = node.inputs  # a node is true, None false, and a leaf may offer a place: see `place`
             if wanted is not None:
-                needs = [n in wanted for n in inputs]
-            if wanted is None or True in needs:
+                needs = [n if n in wanted else None for n in needs]
+            if any(needs):
                 results = _on_tape(node, dy, needs) if create_graph else _plain(node, dy, needs)
                 if modes.anomaly:
                     _check_gradients(node, results)
-                for parent, need, g in zip(inputs, needs, results):
-                    if not need or g is None:
+                for parent, g in zip(needs, results):
+                    if parent is None or g is None:
                         continue
                     if type(g) not in _GRADIENTS:
                         g = _array(g)
@@ -269,8 +275,6 @@ def _as(on_tape: bool, gradient: Any) -> Any:
 def _plain(node: Node, dy: Any, needs: Sequence[Any]) -> Any:
     """The rule's gradients from plain arrays, after a check that nothing it saved has been written to since."""
     saved = []
-    if node.saved is None:
-        raise _freed(node)
     for s in node.saved:
         if isinstance(s, Tensor):
             if s.version[0] > node.time:
@@ -284,8 +288,6 @@ def _plain(node: Node, dy: Any, needs: Sequence[Any]) -> Any:
 
 def _on_tape(node: Node, dy: Any, needs: Sequence[Any]) -> Any:
     """The same with Tensors, so that the gradients have derivatives themselves."""
-    if node.saved is None:
-        raise _freed(node)
     for s in node.saved:
         if isinstance(s, Tensor) and s.version[0] > node.time:
             raise _changed(node, s.shape)
@@ -324,16 +326,17 @@ def place(need: Any, operation: str, like: Any, shape: tuple[int, ...] | None = 
     That is the buffer which a parameter names for it, where this is the first gradient of it: then nothing is
     copied. None where no gradient is asked for.
     """
-    if not need:
+    if need is None:
         return None
-    if type(need) is Node and need.leaf is not None:
+    shape = like.shape if shape is None else shape
+    placed = thread.modes.placed
+    if placed is not None and type(need) is Node and need.leaf is not None and need not in placed:
         leaf = need.leaf()
         buffer = None if leaf is None or leaf.grad is not None else leaf.gradient_buffer
-        placed = thread.modes.placed
-        if buffer is not None and need not in placed:
+        if buffer is not None and buffer.shape == shape and buffer.dtype == like.dtype:
             placed.add(need)
             return buffer
-    return backend.empty(operation, like, like.shape if shape is None else shape)
+    return backend.empty(operation, like, shape)
 
 
 def _add(gradients: dict, owned: set, node: Any, g: Any) -> None:

@@ -21,9 +21,12 @@ class Modes:
         self.special = False  # in_rule or anomaly: what a plain forward operation need not ask for twice
         self.selecting = False  # a `where` rule ran in this sweep: see ops.arithmetic.product
         self.sweeping = False  # rules are running: a fault is theirs, not that of the operations they use
-        self.placed: set[Any] = set()  # leaves whose gradient buffer this sweep has given to a rule
+        self.placed: set[Any] | None = None  # leaves whose gradient buffer this sweep has given to a rule
         self.step = 0  # optimiser steps of this thread, for messages
         self.layers: list[Any] = []  # modules being called, outermost first
+
+
+SWEEP = ("recording", "in_rule", "special", "selecting", "sweeping", "placed")  # what a sweep sets and restores
 
 
 class _Thread(threading.local):

@@ -112,15 +112,19 @@ def _activate(x: Any, kind: str, parameter: float = 0.0) -> Any:
     out = backend.empty(kind, data, data.shape)
     backend.kernels(data).activation_forward(out, data, kind, parameter)
     rule, from_output = RULES[kind]
-    return record(rule, out, (x,), (None if from_output else kept(x, data), parameter), from_output)
+    return record(rule, out, (x,), (None if from_output else kept(x, data), kind, parameter), from_output)
+
+
+def activation_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
+    x, kind, parameter = saved
+    return (activation_backward(dy, out if x is None else x, kind, parameter),)
 
 
 def _rule_of(kind: str) -> Callable[..., Any]:
-    """The rule of one activation, under its name for messages."""
+    """activation_rule under the name of one activation, for messages."""
 
     def rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
-        x, parameter = saved
-        return (activation_backward(dy, out if x is None else x, kind, parameter),)
+        return activation_rule(dy, needs, out, saved)
 
     rule.__name__ = f"{kind}_rule"
     return rule

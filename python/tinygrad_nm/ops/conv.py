@@ -12,15 +12,16 @@ The sum without flipping the filter, as in every network ("cross-correlation").
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from .. import backend
 from .._errors import ShapeError
-from ..autodiff import record
+from ..autodiff import place, record
 from .activation import ACTIVATIONS, activate, activation_backward, resolve
 from .operands import image, kept, pair, same_float
 from .operands import padding as padding_of
-from .reduction import sum
+from .reduction import sum_into
 
 Geometry = tuple[int, ...]  # stride (2), padding top bottom left right, dilation (2), groups: as the kernels take it
 
@@ -36,6 +37,7 @@ def _geometry(operation: str, stride: Any, padding: Any, dilation: Any, groups: 
     )
 
 
+@functools.lru_cache(maxsize=1024)
 def _check(operation: str, x: tuple[int, ...], w: tuple[int, ...], geometry: Geometry) -> tuple[int, int]:
     """(OH, OW), after a check of the shapes against one another."""
     image(operation, "input", x)
@@ -101,9 +103,9 @@ def conv2d_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     x, weight, geometry, kind, parameter = saved
     dz = dy if kind == "identity" else activation_backward(dy, out, kind, parameter)
     return (
-        _backward_input(dz, weight, x.shape, geometry) if needs[0] else None,
-        _backward_weight(x, dz, weight.shape, geometry) if needs[1] else None,
-        sum(dz, (0, 2, 3)) if needs[2] else None,
+        _backward_input(dz, weight, x.shape, geometry, needs[0]) if needs[0] else None,
+        _backward_weight(x, dz, weight.shape, geometry, needs[1]) if needs[1] else None,
+        sum_into(needs[2], dz, (0, 2, 3)) if needs[2] else None,
     )
 
 
@@ -115,12 +117,12 @@ def conv2d_backward_input(
     return _backward_input(dy, weight, tuple(input_shape), geometry)
 
 
-def _backward_input(dy: Any, weight: Any, shape: tuple[int, ...], geometry: Geometry) -> Any:
+def _backward_input(dy: Any, weight: Any, shape: tuple[int, ...], geometry: Geometry, need: Any = True) -> Any:
     name = "conv2d_backward_input"
     dy_data, w = same_float(name, dy=dy, weight=weight)
     size = _check(name, shape, w.shape, geometry)
     _check_dy(name, dy_data.shape, (shape[0], w.shape[0], *size))
-    out = backend.empty(name, w, shape)
+    out = place(need, name, w, shape)
     backend.kernels(out).conv2d_backward_input(out, dy_data, w, geometry)
     saved = (kept(dy, dy_data), kept(weight, w), geometry)
     return record(conv2d_backward_input_rule, out, (dy, weight), saved)
@@ -142,12 +144,12 @@ def conv2d_backward_weight(
     return _backward_weight(x, dy, tuple(weight_shape), geometry)
 
 
-def _backward_weight(x: Any, dy: Any, shape: tuple[int, ...], geometry: Geometry) -> Any:
+def _backward_weight(x: Any, dy: Any, shape: tuple[int, ...], geometry: Geometry, need: Any = True) -> Any:
     name = "conv2d_backward_weight"
     x_data, dy_data = same_float(name, input=x, dy=dy)
     size = _check(name, x_data.shape, shape, geometry)
     _check_dy(name, dy_data.shape, (x_data.shape[0], shape[0], *size))
-    out = backend.empty(name, x_data, shape)
+    out = place(need, name, x_data, shape)
     backend.kernels(out).conv2d_backward_weight(out, x_data, dy_data, geometry)
     saved = (kept(x, x_data), kept(dy, dy_data), geometry)
     return record(conv2d_backward_weight_rule, out, (x, dy), saved)

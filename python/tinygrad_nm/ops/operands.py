@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,12 +64,32 @@ def arrays(operation: str, *operands: Any) -> tuple[Any, ...]:
 
 def same_float(operation: str, **operands: Any) -> tuple[Any, ...]:
     """The arrays of a kernel's operands (None stays None): all float32 or all float64."""
+    plain = _plain_floats(operands.values())
+    if plain is not None:
+        return plain
     found = {name: None if x is None else array(operation, x) for name, x in operands.items()}
     dtypes = {name: a.dtype for name, a in found.items() if a is not None}
     if len(set(dtypes.values())) > 1 or not all(d in backend.FLOATS for d in dtypes.values()):
         told = ", ".join(f"{name} is {d}" for name, d in dtypes.items())
         raise DtypeError(f"{operation}: {told}; all must be float32 or all float64: convert with .astype")
     return tuple(found.values())
+
+
+def _plain_floats(operands: Iterable[Any]) -> tuple[Any, ...] | None:
+    """The arrays of operands that need neither conversion nor a message, as nearly all do; else None."""
+    found = []
+    dtype = None
+    for x in operands:
+        data = x.data if isinstance(x, Tensor) else x
+        if data is not None:
+            if type(data) not in backend.DEVICES:
+                return None
+            if dtype is None:
+                dtype = data.dtype
+            elif data.dtype is not dtype:
+                return None
+        found.append(data)
+    return tuple(found) if dtype in backend.FLOATS else None
 
 
 def kept(x: Any, data: Any) -> Any:
