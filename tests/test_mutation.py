@@ -33,7 +33,7 @@ ROW_OF_RULE = {
     "avg_pool2d_spread_rule": "avg_pool2d",
     "put_rule": "getitem",
     "cross_entropy_rule": "cross_entropy",
-    "scale_rule": "gelu",
+    "scale_rule": "smooth_relu",
 }
 ROW_OF_KERNEL = {
     "gemm": "matmul",

@@ -12,9 +12,8 @@ Everything here is iterative, so that a chain of 100,000 operations works. `tens
 
 from __future__ import annotations
 
-import contextlib
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ import numpy as np
 from . import backend
 from ._errors import AnomalyError, DtypeError, GradientError, ShapeError
 from .backend import DEVICES
-from .modes import SWEEP, Modes, detect_anomaly, enable_grad, layer_path, no_grad, thread
+from .modes import Sweeping, detect_anomaly, enable_grad, layer_path, no_grad, thread
 from .tensor import Node, Tensor, value
 
 __all__ = ["alias", "backward", "detect_anomaly", "enable_grad", "grad", "no_grad", "place", "pull_back", "record"]
@@ -182,20 +181,6 @@ def reaches_other_leaves(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) ->
     return any(node.rule is None and node not in own for node in nodes)
 
 
-@contextlib.contextmanager
-def _sweeping(create_graph: bool, placing: bool) -> Iterator[Modes]:
-    modes = thread.modes
-    before = [getattr(modes, name) for name in SWEEP]
-    modes.recording, modes.in_rule, modes.special = create_graph, not create_graph, not create_graph or modes.anomaly
-    modes.selecting, modes.sweeping, modes.placed = False, True, set() if placing and not create_graph else None
-    try:
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            yield modes
-    finally:
-        for name, mode in zip(SWEEP, before):
-            setattr(modes, name, mode)
-
-
 def _sweep(
     outputs: Sequence[Tensor], seeds: Sequence[Any], targets: set | None, create_graph: bool, retain: bool
 ) -> dict[Node, Any]:
@@ -210,7 +195,8 @@ def _sweep(
     owned: set[Node] = set()  # sums that this sweep allocated itself: the only ones it may add to in place
     found: dict[Node, Any] = {}
     leaves: list[tuple[Node, Any]] = []
-    with _sweeping(create_graph, targets is None) as modes:
+    quiet = np.errstate(divide="ignore", invalid="ignore", over="ignore")
+    with Sweeping(create_graph, placing=targets is None) as modes, quiet:
         for root, seed in zip(roots, seeds):
             if root not in gradients:
                 heapq.heappush(waiting, (-root.time, root))

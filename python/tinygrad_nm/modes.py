@@ -26,15 +26,33 @@ class Modes:
         self.layers: list[Any] = []  # modules being called, outermost first
 
 
-SWEEP = ("recording", "in_rule", "special", "selecting", "sweeping", "placed")  # what a sweep sets and restores
-
-
 class _Thread(threading.local):
     def __init__(self) -> None:
         self.modes = Modes()
 
 
 thread = _Thread()
+
+
+class Sweeping:
+    """A backward sweep: within it rules run. placing: gradients may be written to the buffers of leaves."""
+
+    __slots__ = ("before", "create_graph", "modes", "placing")
+
+    def __init__(self, create_graph: bool, placing: bool) -> None:
+        self.create_graph, self.placing = create_graph, placing and not create_graph
+
+    def __enter__(self) -> Modes:
+        m = self.modes = thread.modes
+        self.before = m.recording, m.in_rule, m.special, m.selecting, m.sweeping, m.placed
+        m.recording, m.in_rule = self.create_graph, not self.create_graph
+        m.special = m.in_rule or m.anomaly
+        m.selecting, m.sweeping, m.placed = False, True, set() if self.placing else None
+        return m
+
+    def __exit__(self, *exc: Any) -> None:
+        m = self.modes
+        m.recording, m.in_rule, m.special, m.selecting, m.sweeping, m.placed = self.before
 
 
 class _mode(contextlib.ContextDecorator):

@@ -18,6 +18,7 @@ from typing import Any
 from .. import backend
 from .._errors import ShapeError
 from ..autodiff import place, record
+from ..tensor import Tensor
 from .activation import ACTIVATIONS, activate, activation_backward, resolve
 from .operands import image, kept, pair, same_float
 from .operands import padding as padding_of
@@ -102,11 +103,16 @@ def conv2d_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     """With dz = dy sigma'(z): the two functions below, and db[o] = the sum of dz over n, i, j."""
     x, weight, geometry, kind, parameter = saved
     dz = dy if kind == "identity" else activation_backward(dy, out, kind, parameter)
-    return (
-        _backward_input(dz, weight, x.shape, geometry, needs[0]) if needs[0] else None,
-        _backward_weight(x, dz, weight.shape, geometry, needs[1]) if needs[1] else None,
-        sum_into(needs[2], dz, (0, 2, 3)) if needs[2] else None,
-    )
+    if isinstance(dz, Tensor):
+        dx = _backward_input(dz, weight, x.shape, geometry) if needs[0] else None
+        dw = _backward_weight(x, dz, weight.shape, geometry) if needs[1] else None
+    else:
+        dx, dw = place(needs[0], "conv2d", x), place(needs[1], "conv2d", weight)
+        if dx is not None:
+            backend.kernels(x).conv2d_backward_input(dx, dz, weight, geometry)
+        if dw is not None:
+            backend.kernels(x).conv2d_backward_weight(dw, x, dz, geometry)
+    return dx, dw, None if needs[2] is None else sum_into(needs[2], dz, (0, 2, 3))
 
 
 def conv2d_backward_input(
@@ -117,12 +123,12 @@ def conv2d_backward_input(
     return _backward_input(dy, weight, tuple(input_shape), geometry)
 
 
-def _backward_input(dy: Any, weight: Any, shape: tuple[int, ...], geometry: Geometry, need: Any = True) -> Any:
+def _backward_input(dy: Any, weight: Any, shape: tuple[int, ...], geometry: Geometry) -> Any:
     name = "conv2d_backward_input"
     dy_data, w = same_float(name, dy=dy, weight=weight)
     size = _check(name, shape, w.shape, geometry)
     _check_dy(name, dy_data.shape, (shape[0], w.shape[0], *size))
-    out = place(need, name, w, shape)
+    out = backend.empty(name, w, shape)
     backend.kernels(out).conv2d_backward_input(out, dy_data, w, geometry)
     saved = (kept(dy, dy_data), kept(weight, w), geometry)
     return record(conv2d_backward_input_rule, out, (dy, weight), saved)
@@ -144,12 +150,12 @@ def conv2d_backward_weight(
     return _backward_weight(x, dy, tuple(weight_shape), geometry)
 
 
-def _backward_weight(x: Any, dy: Any, shape: tuple[int, ...], geometry: Geometry, need: Any = True) -> Any:
+def _backward_weight(x: Any, dy: Any, shape: tuple[int, ...], geometry: Geometry) -> Any:
     name = "conv2d_backward_weight"
     x_data, dy_data = same_float(name, input=x, dy=dy)
     size = _check(name, x_data.shape, shape, geometry)
     _check_dy(name, dy_data.shape, (x_data.shape[0], shape[0], *size))
-    out = place(need, name, x_data, shape)
+    out = backend.empty(name, x_data, shape)
     backend.kernels(out).conv2d_backward_weight(out, x_data, dy_data, geometry)
     saved = (kept(x, x_data), kept(dy, dy_data), geometry)
     return record(conv2d_backward_weight_rule, out, (x, dy), saved)

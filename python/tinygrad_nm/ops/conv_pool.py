@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from .. import backend
@@ -9,14 +10,12 @@ from .._errors import ShapeError
 from ..autodiff import place, pull_back, record
 from ..modes import thread
 from ..tensor import Tensor
+from . import pool as pooling
 from .activation import ACTIVATIONS, resolve
 from .conv import Geometry, _check, _conv2d, _geometry
 from .operands import kept, pair, same_float
-from .pool import avg_pool2d, max_pool2d
 
 Windows = tuple[str, int, int]  # "avg" or "max", height, width: as the kernels take it
-
-POOLS = {"avg": avg_pool2d, "max": max_pool2d}
 
 
 def conv2d_pool2d(
@@ -37,7 +36,7 @@ def conv2d_pool2d(
     Arguments and errors as theirs; pool: "avg" or "max". One kernel each way where that is faster (small images,
     several of them, stride 1), else the two operations; the values are the same.
     """
-    if pool not in POOLS:
+    if pool not in ("avg", "max"):
         raise ValueError(f"conv2d_pool2d: pool {pool!r} is not known; use 'avg' or 'max'")
     geometry = _geometry("conv2d", stride, padding, dilation, groups)
     windows = (pool, *pair("conv2d_pool2d", "pool_size", pool_size))
@@ -69,13 +68,14 @@ def conv2d_pool2d_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     """With dz = sigma'(z) times dy spread over the windows: dx, dw as in conv2d, db = the sum of dz over n, i, j."""
     x, weight, bias, y, geometry, windows, kind, parameter = saved
     if isinstance(dy, Tensor):
-        return pull_back(
-            lambda *v: conv2d_pool2d_definition(*v, geometry, windows, kind, parameter), (x, weight, bias), dy, needs
-        )
-    (dout,) = same_float("conv2d_pool2d", dy=dy)
+
+        def definition(x: Any, weight: Any, bias: Any) -> Any:
+            return conv2d_pool2d_definition(x, weight, bias, geometry, windows, kind, parameter)
+
+        return pull_back(definition, (x, weight, bias), dy, needs)
     gradients = [place(need, "conv2d_pool2d", array) for array, need in zip((x, weight, bias), needs)]
     options = (geometry, kind, parameter, windows, thread.modes.selecting)
-    backend.kernels(x).conv2d_pool2d_backward(*gradients, dout, y, x, weight, *options)
+    backend.kernels(x).conv2d_pool2d_backward(*gradients, dy, y, x, weight, *options)
     return tuple(gradients)
 
 
@@ -83,4 +83,11 @@ def conv2d_pool2d_definition(
     x: Any, weight: Any, bias: Any, geometry: Geometry, windows: Windows, kind: str, parameter: float
 ) -> Any:
     """The three operations one after another: the kernels' oracle and their second derivatives."""
-    return POOLS[windows[0]](_conv2d(x, weight, bias, geometry, kind, parameter), windows[1:])
+    y = _conv2d(x, weight, bias, geometry, kind, parameter)
+    tiles = _tiles(windows)
+    return pooling._max(y, tiles) if windows[0] == "max" else pooling._mean(y, tiles, True)
+
+
+@functools.lru_cache(maxsize=256)
+def _tiles(windows: Windows) -> pooling.Geometry:
+    return pooling._geometry(f"{windows[0]}_pool2d", windows[1:], None, 0, 1, False)

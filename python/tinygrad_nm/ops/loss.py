@@ -12,7 +12,7 @@ from .._errors import DtypeError, ShapeError
 from ..autodiff import pull_back, record
 from ..tensor import Tensor
 from .activation import softplus
-from .arithmetic import where
+from .arithmetic import where, xp_of
 from .normalisation import log_softmax
 from .operands import array, arrays, count, floating, kept
 from .reduction import mean, sum
@@ -49,7 +49,7 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean", ignore_inde
     if labels.dtype.kind == "f":
         return _with_probabilities(logits, target, labels, data, reduction)
     labels = _labels("cross_entropy", labels, data.shape, ignore_index)
-    counted = labels.size if ignore_index not in labels else int((labels != ignore_index).sum())
+    counted = int(np.count_nonzero(labels != ignore_index))
     divisor = _positive("cross_entropy", counted, reduction) if reduction == "mean" else 1
     return _softmax_cross_entropy(logits, data, labels, ignore_index, reduction, divisor)
 
@@ -89,9 +89,8 @@ def _labels(operation: str, labels: Any, shape: tuple[int, ...], ignore_index: i
             f"{operation}: labels have shape {labels.shape}, but input of shape {shape} needs {_without_classes(shape)}"
         )
     n, classes, inner = _stacked(shape)
-    if labels.size and (labels.min() < 0 or labels.max() >= classes):  # some may be ignored
-        wrong = ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
-        _refuse(operation, labels, wrong, classes)
+    if labels.size and not 0 <= np.minimum.reduce(labels, None) <= np.maximum.reduce(labels, None) < classes:
+        _refuse(operation, labels, ((labels < 0) | (labels >= classes)) & (labels != ignore_index), classes)
     return labels.astype(np.int64).reshape((n, inner))
 
 
@@ -115,7 +114,11 @@ def _softmax_cross_entropy(logits: Any, data: Any, labels: Any, ignore_index: in
     stacked = data.reshape(_stacked(data.shape))
     losses = backend.empty("cross_entropy", data, labels.shape)
     backend.kernels(data).softmax_cross_entropy_forward(losses, stacked, labels, ignore_index)
-    out = losses.reshape(_without_classes(data.shape)) if reduction == "none" else losses.sum() / divisor
+    out = (
+        losses.reshape(_without_classes(data.shape))
+        if reduction == "none"
+        else xp_of(losses).add.reduce(losses, None) / divisor
+    )
     saved = (kept(logits, data), labels, ignore_index, reduction, divisor)
     return record(cross_entropy_rule, out, (logits,), saved)
 

@@ -99,7 +99,7 @@ def linear_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
         products = _batched(dz, weight) if needs[0] else None, _batched(swap_last(dz), x) if needs[1] else None
     else:
         products = _product(needs[0], dz, weight), _product(needs[1], dz.T, x)
-    return *products, sum_into(needs[2], dz, (0,)) if needs[2] else None
+    return *products, None if needs[2] is None else sum_into(needs[2], dz, (0,))
 
 
 def _product(need: Any, a: Any, b: Any) -> Any:
