@@ -44,6 +44,8 @@ def record(
     modes = thread.modes
     if type(data) not in DEVICES:
         data = np.asarray(data)
+    if not (modes.recording or modes.special):
+        return Tensor(data, version=_version(view_of, data))
     nodes: list[Node | None] = []
     plain, needed = True, False
     for x in inputs:
@@ -58,9 +60,7 @@ def record(
             return data
         if modes.anomaly and not modes.sweeping:
             _check_finite(data, rule.__name__.removesuffix("_rule"), "forward", layer_path())
-    out = Tensor(data)
-    if view_of is not None and isinstance(view_of, Tensor) and data.base is not None:
-        out.version = view_of.version
+    out = Tensor(data, version=None if view_of is None else _version(view_of, data))
     if needed and modes.recording and data.dtype.kind == "f":
         node = out.node = Node(rule, nodes, saved)
         if save_out:
@@ -68,6 +68,11 @@ def record(
         if modes.anomaly:
             node.where = layer_path()
     return out
+
+
+def _version(view_of: Any, data: Any) -> list[int] | None:
+    """The count of writes of the tensor whose memory `data` shares, if it does."""
+    return view_of.version if isinstance(view_of, Tensor) and data.base is not None else None
 
 
 def alias_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
@@ -145,7 +150,9 @@ def _seed(t: Tensor, gradient: Any, operation: str) -> Any:
             raise ShapeError(
                 f"{operation}: the output has shape {t.shape}, not one value; give the gradient, or sum it"
             )
-        return backend.xp(t.data).ones_like(t.data)
+        one = backend.empty(operation, t.data, t.shape)
+        one.fill(1)
+        return one
     if not isinstance(gradient, (Tensor, *DEVICES)):
         gradient = np.asarray(gradient, dtype=t.dtype)
     if gradient.shape != t.shape:
@@ -194,7 +201,7 @@ def _sweep(
     gradients: dict[Node, Any] = {}
     owned: set[Node] = set()  # sums that this sweep allocated itself: the only ones it may add to in place
     found: dict[Node, Any] = {}
-    leaves: list[tuple[Node, Any]] = []
+    leaves: list[Node] = []
     quiet = np.errstate(divide="ignore", invalid="ignore", over="ignore")
     with Sweeping(create_graph, placing=targets is None) as modes, quiet:
         for root, seed in zip(roots, seeds):
@@ -207,7 +214,9 @@ def _sweep(
             if targets is not None and node in targets:
                 found[node] = dy
             if node.rule is None:
-                leaves.append((node, dy))
+                if targets is None:  # an output is itself a leaf
+                    leaves.append(node)
+                    gradients[node] = dy
                 continue
             if node.saved is None:
                 raise _freed(node)
@@ -225,14 +234,17 @@ def _sweep(
                         g = _array(g)
                     if parent in gradients:
                         _add(gradients, owned, parent, g)
+                        continue
+                    gradients[parent] = g
+                    if parent.rule is None and targets is None:
+                        leaves.append(parent)
                     else:
-                        gradients[parent] = g
                         heapq.heappush(waiting, (-parent.time, parent))
             if not retain:
                 node.release()
         if targets is None:
-            for node, dy in leaves:
-                _accumulate(node.leaf(), dy)
+            for node in leaves:
+                _accumulate(node.leaf(), gradients[node])
     return found
 
 

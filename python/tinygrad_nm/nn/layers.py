@@ -104,6 +104,8 @@ class Conv2d(_Activated):
     Raises ShapeError for sizes or a table that do not fit, ValueError for groups together with a table.
     """
 
+    pools = True
+
     def __init__(
         self,
         in_channels: int,

@@ -135,8 +135,11 @@ def cross_entropy_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
             divisor=divisor,
         )
         return pull_back(definition, (logits,), dy, needs)
-    xp = backend.xp(logits)
-    dloss = dy.reshape(labels.shape) if reduction == "none" else xp.full(labels.shape, dy / divisor, logits.dtype)
+    if reduction == "none":
+        dloss = dy.reshape(labels.shape)
+    else:
+        dloss = backend.empty("cross_entropy", logits, labels.shape)
+        dloss.fill(dy / divisor)
     dx = backend.empty("cross_entropy", logits, logits.shape)
     stacked = _stacked(logits.shape)
     options = (dloss, logits.reshape(stacked), labels, ignore_index)
