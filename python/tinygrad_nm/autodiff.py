@@ -244,7 +244,7 @@ def _sweep(
                 node.release()
         if targets is None:
             for node in leaves:
-                _accumulate(node.leaf(), gradients[node])
+                _accumulate(node.leaf(), gradients.pop(node))
     return found
 
 
