@@ -18,10 +18,12 @@ namespace {
 constexpr int64_t alignment = 64;
 constexpr int64_t least_step = 4096;
 constexpr int64_t default_limit = int64_t(2) << 30;
+constexpr int64_t slack = int64_t(128) << 20;
 
 struct Pool {
     std::mutex lock;
     std::map<int64_t, std::vector<void*>> idle_blocks;  // by size
+    int64_t highest = 0;  // the most bytes ever taken at once, since the pool was emptied
     PoolStats stats{.used = 0, .idle = 0, .peak = 0, .limit = default_limit, .reused = 0, .allocated = 0};
 
     // Takes idle blocks out, the largest first, until at most `most` bytes are idle.
@@ -46,7 +48,10 @@ Pool& pool() {
 [[maybe_unused]] const int fork_handler =
     pthread_atfork([] { pool().lock.lock(); }, [] { pool().lock.unlock(); }, [] { pool().lock.unlock(); });
 
+// Blocks of other sizes make room first: what is held in all stays near the most that was needed at once.
 void* from_system(Pool& p, int64_t size) {
+    p.highest = std::max(p.highest, p.stats.used + size);
+    p.shrink(p.highest + slack - (p.stats.used + size));
     void* block = std::aligned_alloc(alignment, size_t(size));
     if (block) return block;
     p.shrink(0);
@@ -106,6 +111,7 @@ void pool_empty() {
     Pool& p = pool();
     const std::lock_guard guard(p.lock);
     p.shrink(0);
+    p.highest = p.stats.used;
 }
 
 void pool_set_limit(int64_t bytes) {

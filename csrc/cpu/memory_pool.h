@@ -1,8 +1,9 @@
 // Memory for large results, kept for the next one of its size: fresh pages cost more than many a kernel.
 //
 // Sizes are rounded up to one of eight classes an octave, so at most an eighth is wasted. Blocks are 64-byte
-// aligned. What is idle is bounded by a limit; beyond it blocks go back to the system, as all do when an
-// allocation fails. Any thread may take and return; a forked child may, too.
+// aligned. What is idle is bounded by a limit, and a new block takes the place of idle ones of other sizes
+// once more is held than was ever needed at once (and 128 MiB); all go back to the system when an allocation
+// fails. Any thread may take and return; a forked child may, too.
 #pragma once
 #include <cstdint>
 

@@ -83,6 +83,19 @@ TEST(pool_is_bounded) {
     CHECK_EQUAL(pool_stats().idle, 0);
 }
 
+TEST(pool_holds_little_more_than_was_needed_at_once) {
+    const Limit limit(int64_t(4) << 30);
+    pool_empty();
+    const int64_t mega = 1 << 20;
+    pool_return(pool_take(400 * mega), 400 * mega);  // never touched: no page of it is there
+    CHECK(pool_stats().idle >= 400 * mega);
+    void* const other = pool_take(300 * mega);
+    CHECK_EQUAL(pool_stats().idle, 0);
+    pool_return(other, 300 * mega);
+    pool_return(pool_take(50 * mega), 50 * mega);  // the slack leaves room for this
+    CHECK(pool_stats().idle >= 350 * mega);
+}
+
 TEST(pool_peak) {
     const Limit limit(int64_t(1) << 30);
     pool_reset_peak();
