@@ -54,7 +54,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 def seeded() -> None:
     """Every test starts from seed 0, step 0 and float32, on its own thread's tape."""
     nm.manual_seed(0)
-    nm.autodiff.state.step = 0
+    nm.autodiff.thread.modes.step = 0
     nm.set_default_dtype("float32")
 
 

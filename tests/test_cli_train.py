@@ -74,6 +74,7 @@ def test_classification_leaves_a_whole_run(own_folder):
     assert [line.split("  ")[0] for line in output[3:5]] == ["epoch 1/2", "epoch 2/2"]
     assert re.search(r"loss \d\.\d{4}  training accuracy \d+\.\d\d %  \d+ points/s  \d:\d\d left", output[3])
     assert re.fullmatch(r"test accuracy: \d+\.\d\d % \(2000 points\)", output[-1])
+    assert re.fullmatch(r"peak memory: \d+ MiB, \d+ MiB of it large results", output[-3])
     folder = own_folder / "runs" / "deep-001"
     assert {path.name for path in folder.iterdir()} == FILES
     config = json.loads((folder / "config.json").read_text())

@@ -33,7 +33,7 @@ ROW_OF_RULE = {
     "avg_pool2d_spread_rule": "avg_pool2d",
     "put_rule": "getitem",
     "cross_entropy_rule": "cross_entropy",
-    "softmax_cross_entropy_rule": "cross_entropy",
+    "scale_rule": "smooth_relu",
 }
 ROW_OF_KERNEL = {
     "gemm": "matmul",
@@ -65,6 +65,11 @@ NO_ROW = {
     "set_max_threads",
     "threads_used",
     "arena_bytes",
+    "empty",
+    "empty_cache",
+    "set_memory_limit",
+    "memory_stats",
+    "reset_peak_memory",
 }
 FACTORS = {"sign": -1.0, "factor 1.01": 1.01}
 

@@ -249,3 +249,14 @@ def test_sizes_that_cannot_be_are_told_when_a_layer_is_made(make, error, message
 def test_inputs_that_do_not_fit_are_told(layer, shape, message):
     with pytest.raises(nm.ShapeError, match=message):
         layer(nm.ones(shape))
+
+
+def test_an_activation_may_be_replaced_and_is_checked():
+    layer = nn.Linear(3, 2, activation="tanh")
+    x = nm.tensor(np.ones((1, 3), np.float32))
+    layer.activation = "relu"
+    assert np.array_equal(layer(x).numpy(), nm.linear(x, layer.weight, layer.bias, activation="relu").numpy())
+    assert "activation='relu'" in repr(layer)
+    with pytest.raises(ValueError, match="Linear: activation 'no such' is not known"):
+        layer.activation = "no such"
+    assert layer.activation == "relu"

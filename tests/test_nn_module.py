@@ -11,7 +11,7 @@ import pytest
 
 import tinygrad_nm as nm
 from tinygrad_nm import nn
-from tinygrad_nm.tensor import state
+from tinygrad_nm.modes import thread
 
 
 class Tied(nn.Module):
@@ -94,7 +94,7 @@ def test_an_error_names_the_layer_once_and_leaves_the_stack_clean():
         model(nm.ones((2, 3)))
     assert str(caught.value).count("(in ") == 1
     assert caught.value.layer_path == "Sequential.body.1"
-    assert state.layers == []
+    assert thread.modes.layers == []
     with pytest.raises(nm.ShapeError, match=r"\(in LeNet5\.conv1\)"):
         nn.LeNet5()(nm.ones((1, 3, 28, 28)))
 

@@ -31,6 +31,10 @@ NOT_OPERATIONS = {
     "set_num_threads",
     "get_num_threads",
     "detect_anomaly",
+    "empty_cache",
+    "memory_stats",
+    "reset_peak_memory",
+    "set_memory_limit",
 }
 
 

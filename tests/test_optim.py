@@ -11,7 +11,7 @@ import pytest
 
 import tinygrad_nm as nm
 from tinygrad_nm import nn, optim
-from tinygrad_nm.tensor import state
+from tinygrad_nm.modes import thread
 
 
 def by_formula(w, gradients, lr, momentum, lr_in_velocity, nesterov, weight_decay):
@@ -163,10 +163,10 @@ def test_second_order_gradients_can_be_stepped_with():
 def test_steps_are_counted_for_messages():
     w = nn.Parameter([1.0])
     optimiser = optim.SGD([w], 0.1)
-    before = state.step
+    before = thread.modes.step
     optimiser.step()
     optimiser.step()
-    assert state.step == before + 2
+    assert thread.modes.step == before + 2
 
 
 def test_state_goes_on_with_the_same_bits():

@@ -161,4 +161,4 @@ def test_the_graph_in_one_thread_is_freed_by_a_backward_in_another() -> None:
     y = (x * x).sum()
     in_thread(lambda: y.backward() or True)
     assert x.grad.numpy().tolist() == [2.0, 4.0]
-    assert autodiff.state.recording
+    assert autodiff.thread.modes.recording

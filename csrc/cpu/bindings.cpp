@@ -22,6 +22,7 @@ PYBIND11_MODULE(_cpu, m) {
     bind_activation(m);
     bind_normalisation(m);
     bind_loss(m);
+    bind_memory(m);
     bind_dropout(m);
     bind_sgd(m);
 

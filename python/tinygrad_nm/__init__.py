@@ -11,7 +11,16 @@ from typing import Any
 from . import autodiff, random
 from ._errors import AnomalyError, DtypeError, GradientError, ShapeError
 from .autodiff import detect_anomaly, enable_grad, no_grad
-from .backend import get_default_dtype, get_num_threads, set_default_dtype, set_num_threads
+from .backend import (
+    empty_cache,
+    get_default_dtype,
+    get_num_threads,
+    memory_stats,
+    reset_peak_memory,
+    set_default_dtype,
+    set_memory_limit,
+    set_num_threads,
+)
 from .ops import methods as _methods
 from .ops.activation import (
     cos,
@@ -95,6 +104,7 @@ __all__ = [
     "divide",
     "dropout",
     "elu",
+    "empty_cache",
     "enable_grad",
     "equal",
     "exp",
@@ -122,6 +132,7 @@ __all__ = [
     "max_pool2d",
     "maximum",
     "mean",
+    "memory_stats",
     "min",
     "minimum",
     "mse_loss",
@@ -137,9 +148,11 @@ __all__ = [
     "power",
     "random",
     "relu",
+    "reset_peak_memory",
     "reshape",
     "scaled_tanh",
     "set_default_dtype",
+    "set_memory_limit",
     "set_num_threads",
     "sigmoid",
     "sin",

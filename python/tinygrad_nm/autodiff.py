@@ -12,16 +12,19 @@ Everything here is iterative, so that a chain of 100,000 operations works. `tens
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+import heapq
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import backend
 from ._errors import AnomalyError, DtypeError, GradientError, ShapeError
-from .tensor import Node, Tensor, state, value
+from .backend import DEVICES
+from .modes import Sweeping, detect_anomaly, enable_grad, layer_path, no_grad, thread
+from .tensor import Node, Tensor, value
+
+__all__ = ["alias", "backward", "detect_anomaly", "enable_grad", "grad", "no_grad", "place", "pull_back", "record"]
 
 
 def record(
@@ -38,21 +41,38 @@ def record(
     also needs the result. view_of: the input whose memory `data` may share. Gives a Tensor; within a first-order
     rule, where all inputs are plain arrays, the array itself.
     """
-    if type(data) not in backend.DEVICES:
+    modes = thread.modes
+    if type(data) not in DEVICES:
         data = np.asarray(data)
-    if state.anomaly and not state.sweeping:
-        _check_finite(data, rule.__name__.removesuffix("_rule"), "forward", layer_path())
-    nodes = tuple([x.node if isinstance(x, Tensor) else None for x in inputs])
-    if state.in_rule and not any(isinstance(x, Tensor) for x in inputs):
-        return data
-    out = Tensor(data)
-    if isinstance(view_of, Tensor) and data.base is not None:
-        out.version = view_of.version
-    if state.recording and backend.is_float(data) and any(node is not None for node in nodes):
-        out.node = Node(rule, nodes, saved, Tensor(data, version=out.version) if save_out else None)
-        if state.anomaly:
-            out.node.where = layer_path()
+    if not (modes.recording or modes.special):
+        return Tensor(data, version=_version(view_of, data))
+    nodes: list[Node | None] = []
+    plain, needed = True, False
+    for x in inputs:
+        node = None
+        if isinstance(x, Tensor):
+            plain, node = False, x.node
+            if node is not None:
+                needed = True
+        nodes.append(node)
+    if modes.special:
+        if plain and modes.in_rule:
+            return data
+        if modes.anomaly and not modes.sweeping:
+            _check_finite(data, rule.__name__.removesuffix("_rule"), "forward", layer_path())
+    out = Tensor(data, version=None if view_of is None else _version(view_of, data))
+    if needed and modes.recording and data.dtype.kind == "f":
+        node = out.node = Node(rule, nodes, saved)
+        if save_out:
+            node.out, node.version = data, out.version
+        if modes.anomaly:
+            node.where = layer_path()
     return out
+
+
+def _version(view_of: Any, data: Any) -> list[int] | None:
+    """The count of writes of the tensor whose memory `data` shares, if it does."""
+    return view_of.version if isinstance(view_of, Tensor) and data.base is not None else None
 
 
 def alias_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
@@ -61,7 +81,7 @@ def alias_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
 
 def alias(x: Tensor) -> Tensor:
     """The same value as a variable of its own: derivatives with respect to it stop here, history goes on."""
-    if x.node is None or not state.recording:
+    if x.node is None or not thread.modes.recording:
         return Tensor(x.data, requires_grad=True, version=x.version)
     return record(alias_rule, x.data.view(), (x,), view_of=x)
 
@@ -130,8 +150,10 @@ def _seed(t: Tensor, gradient: Any, operation: str) -> Any:
             raise ShapeError(
                 f"{operation}: the output has shape {t.shape}, not one value; give the gradient, or sum it"
             )
-        return backend.xp(t.data).ones_like(t.data)
-    if not isinstance(gradient, (Tensor, *backend.DEVICES)):
+        one = backend.empty(operation, t.data, t.shape)
+        one.fill(1)
+        return one
+    if not isinstance(gradient, (Tensor, *DEVICES)):
         gradient = np.asarray(gradient, dtype=t.dtype)
     if gradient.shape != t.shape:
         raise ShapeError(f"{operation}: the gradient has shape {gradient.shape}, but the output has {t.shape}")
@@ -147,10 +169,7 @@ def _reachable(roots: Sequence[Node]) -> list[Node]:
     while stack:
         node = stack.pop()
         if node.saved is None:
-            raise GradientError(
-                f"backward: the graph of {node.operation} was freed by an earlier backward; pass retain_graph=True to "
-                "the first one to keep it"
-            )
+            raise _freed(node)
         for parent in node.inputs:
             if parent is not None and parent not in seen:
                 seen.add(parent)
@@ -169,49 +188,72 @@ def reaches_other_leaves(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) ->
     return any(node.rule is None and node not in own for node in nodes)
 
 
-@contextlib.contextmanager
-def _sweeping(create_graph: bool) -> Iterator[None]:
-    before = state.recording, state.in_rule, state.selecting, state.sweeping
-    state.recording, state.in_rule, state.selecting, state.sweeping = create_graph, not create_graph, False, True
-    try:
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            yield
-    finally:
-        state.recording, state.in_rule, state.selecting, state.sweeping = before
-
-
 def _sweep(
     outputs: Sequence[Tensor], seeds: Sequence[Any], targets: set | None, create_graph: bool, retain: bool
 ) -> dict[Node, Any]:
-    """Carries gradients from the outputs back to the leaves (targets None) or to the target nodes, which it returns."""
-    order = _reachable([t.node for t in outputs if t.node is not None])
-    wanted = None if targets is None else _leading_to(targets, order)
+    """Carries gradients from the outputs back to the leaves (targets None) or to the target nodes, which it returns.
+
+    The youngest node that has a gradient is next: all that came from it is younger, so its gradient is complete.
+    """
+    roots = [t.node for t in outputs if t.node is not None]
+    wanted = None if targets is None else _leading_to(targets, _reachable(roots))
+    waiting: list[tuple[int, Node]] = []  # a heap of those that have a gradient, the youngest first
     gradients: dict[Node, Any] = {}
     owned: set[Node] = set()  # sums that this sweep allocated itself: the only ones it may add to in place
     found: dict[Node, Any] = {}
-    known = (Tensor, *backend.DEVICES)  # rules on 0-d arrays give NumPy scalars
-    with _sweeping(create_graph):
-        for t, seed in zip(outputs, seeds):
-            _add(gradients, owned, t.node, _as(create_graph, seed))
-        while order:
-            node = order.pop()
-            dy = gradients.pop(node, None)
-            if targets is not None and node in targets and dy is not None:
+    leaves: list[Node] = []
+    quiet = np.errstate(divide="ignore", invalid="ignore", over="ignore")
+    with Sweeping(create_graph, placing=targets is None) as modes, quiet:
+        for root, seed in zip(roots, seeds):
+            if root not in gradients:
+                heapq.heappush(waiting, (-root.time, root))
+            _add(gradients, owned, root, _as(create_graph, seed))
+        while waiting:
+            _, node = heapq.heappop(waiting)
+            dy = gradients.pop(node)
+            if targets is not None and node in targets:
                 found[node] = dy
             if node.rule is None:
-                if targets is None and dy is not None:
-                    _accumulate(node.leaf(), dy)
+                if targets is None:  # an output is itself a leaf
+                    leaves.append(node)
+                    gradients[node] = dy
                 continue
-            if dy is not None and (wanted is None or node in wanted):
-                needs = tuple([n is not None and (wanted is None or n in wanted) for n in node.inputs])
-                if any(needs):
-                    results = _apply(node, dy, needs, create_graph)
-                    for parent, need, g in zip(node.inputs, needs, results):
-                        if need and g is not None:
-                            _add(gradients, owned, parent, g if type(g) in known else np.asarray(g))
+            if node.saved is None:
+                raise _freed(node)
+            needs = node.inputs  # a node is true, None false, and a leaf may offer a place: see `place`
+            if wanted is not None:
+                needs = [n if n in wanted else None for n in needs]
+            if any(needs):
+                results = _on_tape(node, dy, needs) if create_graph else _plain(node, dy, needs)
+                if modes.anomaly:
+                    _check_gradients(node, results)
+                for parent, g in zip(needs, results):
+                    if parent is None or g is None:
+                        continue
+                    if type(g) not in _GRADIENTS:
+                        g = _array(g)
+                    if parent in gradients:
+                        _add(gradients, owned, parent, g)
+                        continue
+                    gradients[parent] = g
+                    if parent.rule is None and targets is None:
+                        leaves.append(parent)
+                    else:
+                        heapq.heappush(waiting, (-parent.time, parent))
             if not retain:
                 node.release()
+        if targets is None:
+            for node in leaves:
+                _accumulate(node.leaf(), gradients.pop(node))
     return found
+
+
+_GRADIENTS = {Tensor, *DEVICES}
+
+
+def _array(gradient: Any) -> Any:
+    """A gradient as Tensor or array: arithmetic on 0-d arrays gives NumPy scalars."""
+    return gradient if type(gradient) in _GRADIENTS else np.asarray(gradient)
 
 
 def _leading_to(targets: set, order: Sequence[Node]) -> set[Node]:
@@ -228,29 +270,71 @@ def _as(on_tape: bool, gradient: Any) -> Any:
     return value(gradient)
 
 
-def _apply(node: Node, dy: Any, needs: tuple[bool, ...], create_graph: bool) -> Any:
-    """The rule's gradients, after a check that nothing it saved has been written to since."""
-    saved = node.saved
-    for s in (*saved, node.out):
+def _plain(node: Node, dy: Any, needs: Sequence[Any]) -> Any:
+    """The rule's gradients from plain arrays, after a check that nothing it saved has been written to since."""
+    saved = []
+    for s in node.saved:
+        if isinstance(s, Tensor):
+            if s.version[0] > node.time:
+                raise _changed(node, s.shape)
+            s = s.data
+        saved.append(s)
+    if node.version is not None and node.version[0] > node.time:
+        raise _changed(node, node.out.shape)
+    return node.rule(dy, needs, node.out, saved)
+
+
+def _on_tape(node: Node, dy: Any, needs: Sequence[Any]) -> Any:
+    """The same with Tensors, so that the gradients have derivatives themselves."""
+    for s in node.saved:
         if isinstance(s, Tensor) and s.version[0] > node.time:
-            raise GradientError(
-                f"backward: a tensor saved by {node.operation}, shape {s.shape}, was changed in place after it was "
-                "used; change a copy, or call backward first"
-            )
-    out = node.out
-    if create_graph:
-        if out is not None:
-            out = Tensor(out.data, version=out.version)
-            out.node = node
-    else:
-        saved = tuple([s.data if isinstance(s, Tensor) else s for s in saved])
-        out = value(out)
-    results = node.rule(dy, needs, out, saved)
-    if state.anomaly:
-        for g in results:
-            if g is not None:
-                _check_finite(value(g), node.operation, "backward", node.where)
-    return results
+            raise _changed(node, s.shape)
+    out = None
+    if node.version is not None:
+        if node.version[0] > node.time:
+            raise _changed(node, node.out.shape)
+        out = Tensor(node.out, version=node.version)
+        out.node = node
+    return node.rule(dy, needs, out, node.saved)
+
+
+def _freed(node: Node) -> GradientError:
+    return GradientError(
+        f"backward: the graph of {node.operation} was freed by an earlier backward; pass retain_graph=True to the "
+        "first one to keep it"
+    )
+
+
+def _changed(node: Node, shape: tuple[int, ...]) -> GradientError:
+    return GradientError(
+        f"backward: a tensor saved by {node.operation}, shape {shape}, was changed in place after it was used; change "
+        "a copy, or call backward first"
+    )
+
+
+def _check_gradients(node: Node, results: Any) -> None:
+    for g in results:
+        if g is not None:
+            _check_finite(value(g), node.operation, "backward", node.where)
+
+
+def place(need: Any, operation: str, like: Any, shape: tuple[int, ...] | None = None) -> Any:
+    """Memory for the gradient that a first-order rule is asked for by `need`, of the shape of `like` or `shape`.
+
+    That is the buffer which a parameter names for it, where this is the first gradient of it: then nothing is
+    copied. None where no gradient is asked for.
+    """
+    if need is None:
+        return None
+    shape = like.shape if shape is None else shape
+    placed = thread.modes.placed
+    if placed is not None and type(need) is Node and need.leaf is not None and need not in placed:
+        leaf = need.leaf()
+        buffer = None if leaf is None or leaf.grad is not None else leaf.gradient_buffer
+        if buffer is not None and buffer.shape == shape and buffer.dtype == like.dtype:
+            placed.add(need)
+            return buffer
+    return backend.empty(operation, like, shape)
 
 
 def _add(gradients: dict, owned: set, node: Any, g: Any) -> None:
@@ -259,9 +343,8 @@ def _add(gradients: dict, owned: set, node: Any, g: Any) -> None:
         gradients[node] = g
     elif node in owned and not isinstance(before, Tensor):
         before += g
-        gradients[node] = before
     else:
-        gradients[node] = before + g
+        gradients[node] = _array(before + g)
         owned.add(node)
 
 
@@ -275,7 +358,8 @@ def _accumulate(leaf: Tensor | None, g: Any) -> None:
         store = leaf.gradient_buffer
         if store is None:
             store = backend.xp(leaf.data).empty(leaf.shape, leaf.dtype)
-        store[...] = g
+        if store is not g:
+            store[...] = g
         leaf.grad = Tensor(store)
     elif leaf.grad.node is not None:
         leaf.grad = Tensor(leaf.grad.data + g)
@@ -284,58 +368,9 @@ def _accumulate(leaf: Tensor | None, g: Any) -> None:
         leaf.grad.mark_written()
 
 
-class _mode(contextlib.ContextDecorator):
-    recording: bool
-
-    def __init__(self) -> None:
-        self.before: list[bool] = []
-
-    def _recreate_cm(self) -> _mode:
-        return type(self)()  # a decorated function may run in several threads at once
-
-    def __enter__(self) -> None:
-        self.before.append(state.recording)
-        state.recording = self.recording
-
-    def __exit__(self, *exc: Any) -> None:
-        state.recording = self.before.pop()
-
-
-class no_grad(_mode):
-    """Within it (a `with` block or a decorated function, this thread only) nothing is recorded."""
-
-    recording = False
-
-
-class enable_grad(_mode):
-    """Within it (this thread only) operations are recorded again, also inside `no_grad()`."""
-
-    recording = True
-
-
-@contextlib.contextmanager
-def detect_anomaly() -> Iterator[None]:
-    """Within it the first operation to give NaN or Inf, forward or backward, raises AnomalyError and is named,
-    with the layer's path and the optimiser's step. Every result is looked at: for finding a fault, not for speed."""
-    before, state.anomaly = state.anomaly, True
-    try:
-        yield
-    finally:
-        state.anomaly = before
-
-
 def _check_finite(data: Any, operation: str, sweep: str, where: str) -> None:
-    xp = backend.xp(data) if type(data) in backend.DEVICES else np
+    xp = backend.xp(data) if type(data) in DEVICES else np
     if data.dtype.kind == "f" and not xp.isfinite(data).all():
         kind = "NaN" if xp.isnan(data).any() else "Inf"
         place = f" in {where}" if where else ""
-        raise AnomalyError(f"{operation}: {sweep} gave {kind}{place} at step {state.step}, shape {data.shape}")
-
-
-def layer_path() -> str:
-    """The path of the layer being called, as in `LeNet5.conv1`; empty outside of a model."""
-    stack = state.layers
-    names = [type(module).__name__ for module in stack[:1]]
-    for parent, child in itertools.pairwise(stack):
-        names.append(next((name for name, m in parent.named_children() if m is child), type(child).__name__))
-    return ".".join(names)
+        raise AnomalyError(f"{operation}: {sweep} gave {kind}{place} at step {thread.modes.step}, shape {data.shape}")

@@ -33,8 +33,8 @@ def xp(array: Array) -> Any:
 def empty(operation: str, like: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
     """Memory for a result on the device of `like`, its values undefined: the one place where results are allocated."""
     try:
-        return xp(like).empty(shape, like.dtype if dtype is None else dtype)
-    except ValueError:
+        return DEVICES[type(like)][1].empty(shape, like.dtype if dtype is None else dtype)
+    except (OverflowError, ValueError):
         raise ShapeError(f"{operation}: the result's shape {shape} is larger than any memory") from None
     except MemoryError:
         raise MemoryError(
@@ -52,6 +52,32 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """The most threads that a kernel uses: OMP_NUM_THREADS, else the processors of the affinity mask, at the start."""
     return _cpu.max_threads()
+
+
+def empty_cache() -> None:
+    """Gives the memory that lies idle for the next large results back to the system."""
+    _cpu.empty_cache()
+
+
+def set_memory_limit(n: int) -> None:
+    """Sets the most bytes (at least 0; 2 GiB at the start) that are kept idle for the next large results."""
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 0 <= n < 2**63:
+        raise ValueError(f"set_memory_limit: {n!r} is not a number of bytes; use an int of at least 0")
+    _cpu.set_memory_limit(int(n))
+
+
+def memory_stats() -> dict[str, int]:
+    """The memory of large results (from 64 KiB), in bytes and blocks, for the whole process.
+
+    used: in arrays that live. peak: the most that ever was, since `reset_peak_memory`. idle: kept for the next ones,
+    at most `limit`. reused, allocated: how many blocks came from there, how many from the system.
+    """
+    return _cpu.memory_stats()
+
+
+def reset_peak_memory() -> None:
+    """Starts the peak of `memory_stats` again, from what is in use now."""
+    _cpu.reset_peak_memory()
 
 
 def device_of(array: Array) -> str:

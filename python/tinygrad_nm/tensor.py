@@ -1,4 +1,4 @@
-"""Tensor, a value, and Node, its history; the state of each thread.
+"""Tensor, a value, and Node, its history.
 
 They are two objects because a rule often needs less than the values it came from: what no rule saved is freed as
 soon as the caller drops it, not when the backward sweep passes.
@@ -9,8 +9,8 @@ recursion) and counts writes (a saved tensor written to after its node's time is
 from __future__ import annotations
 
 import itertools
-import threading
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,33 +21,22 @@ from ._errors import DtypeError, GradientError, ShapeError
 clock = itertools.count(1).__next__
 
 
-class _State(threading.local):
-    recording = True  # False under no_grad
-    in_rule = False  # a first-order rule is running: operations take and give plain arrays
-    selecting = False  # a `where` rule ran in this sweep: see ops.arithmetic.product
-    anomaly = False
-    sweeping = False  # rules are running: a fault is theirs, not that of the operations they use
-    step = 0  # optimiser steps of this thread, for messages
-
-    def __init__(self) -> None:
-        self.layers: list[Any] = []  # modules being called, outermost first
-
-
-state = _State()
-
-
 class Node:
-    """What a tensor came from: the rule, its inputs' nodes, what the rule needs. A leaf has no rule."""
+    """What a tensor came from: the rule, its inputs' nodes, what the rule needs. A leaf has no rule.
 
-    __slots__ = ("__weakref__", "inputs", "leaf", "out", "rule", "saved", "time", "where")
+    out, version: the result and its count of writes, where the rule needs it. leaf: a weak reference.
+    """
 
-    def __init__(self, rule: Any, inputs: tuple[Node | None, ...], saved: Any, out: Any, leaf: Any = None) -> None:
+    __slots__ = ("__weakref__", "inputs", "leaf", "out", "rule", "saved", "time", "version", "where")
+
+    def __init__(self, rule: Any, inputs: Sequence[Node | None], saved: Any, leaf: Any = None) -> None:
         self.rule = rule
         self.inputs = inputs
         self.saved = saved
-        self.out = out
         self.time = clock()
         self.leaf = leaf
+        self.out: Any = None
+        self.version: list[int] | None = None
         self.where = ""
 
     @property
@@ -56,7 +45,7 @@ class Node:
 
     def release(self) -> None:
         """Frees what the rule saved and the way to the inputs."""
-        self.saved = self.out = None
+        self.saved = self.out = self.version = None
         self.inputs = ()
 
 
@@ -74,8 +63,8 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False, version: list[int] | None = None) -> None:
         self.data = data
         self.node: Node | None = None
-        self.version = [0] if version is None else version
         self.grad: Tensor | None = None
+        self.version = [0] if version is None else version
         if requires_grad:
             self.requires_grad_()
 
@@ -108,7 +97,7 @@ class Tensor:
         if not value:
             self.node = None
         elif self.node is None:
-            self.node = Node(None, (), (), None, leaf=weakref.ref(self))
+            self.node = Node(None, (), (), weakref.ref(self))
         return self
 
     @property

@@ -8,7 +8,8 @@ from typing import Any
 
 from . import autodiff
 from ._errors import GradientError, ShapeError
-from .tensor import Tensor, state, tensor
+from .modes import thread
+from .tensor import Tensor, tensor
 
 
 def value_and_grad(f: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
@@ -40,7 +41,7 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0)
             raise GradientError(f"grad: the function returned {type(out).__name__}, not a tensor of one value")
         if out.size != 1:
             raise ShapeError(f"grad: the function returned shape {out.shape}, not one value; sum it")
-        further = state.recording and out.node is not None and autodiff.reaches_other_leaves([out], variables)
+        further = thread.modes.recording and out.node is not None and autodiff.reaches_other_leaves([out], variables)
         gradients = autodiff.grad(out, variables, create_graph=further)
         return (out if further else out.detach()), gradients if several else gradients[0]
 

@@ -4,7 +4,7 @@
 namespace tinygrad_nm {
 namespace {
 
-void activation_forward(py::handle out, py::handle x_in, const std::string& kind, double parameter) {
+void activation_forward(py::handle out, py::handle x_in, std::string_view kind, double parameter) {
     Operation op("activation_forward");
     op.by_dtype(out, [&]<class T>() {
         const Array<T> y = op.output<T>("out", out);
@@ -19,7 +19,7 @@ void activation_forward(py::handle out, py::handle x_in, const std::string& kind
     });
 }
 
-void activation_backward(py::handle out, py::handle dy_in, py::handle saved_in, const std::string& kind,
+void activation_backward(py::handle out, py::handle dy_in, py::handle saved_in, std::string_view kind,
                          double parameter) {
     Operation op("activation_backward");
     op.by_dtype(out, [&]<class T>() {

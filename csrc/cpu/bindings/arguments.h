@@ -15,69 +15,106 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <cstdint>
 #include <string>
-#include <vector>
+#include <string_view>
 
+#include "cpu/bindings/geometry.h"
+#include "cpu/bindings/shape.h"
 #include "cpu/dispatch.h"
 #include "shared/activation.h"
 
 namespace tinygrad_nm {
 
 namespace py = pybind11;
-using Shape = std::vector<int64_t>;
 
 template <class T>
 struct Array {
     T* data;
     Shape shape;
-    Shape strides;   // in elements; those of a contiguous array except for strided_input
-    int64_t size;    // product of shape
-    py::array keep;  // owns data
+    Shape strides;    // in elements; those of a contiguous array except for strided_input
+    int64_t size;     // product of shape
+    py::object keep;  // owns data where that is a copy; the caller holds the arrays themselves
 
     int64_t ndim() const { return int64_t(shape.size()); }
 };
 
-std::string shape_text(const Shape& shape);  // "(1, 3, 28, 28)"
+// A NumPy array as its C structure has it, without a reference count touched.
+struct RawArray {
+    PyObject* object = nullptr;
+
+    auto* operator->() const { return py::detail::array_proxy(object); }
+    const auto* dtype() const { return py::detail::array_descriptor_proxy((*this)->descr); }
+};
+
+// NumPy's number of a dtype, and the kind and size that its other names (long, long long) share.
+template <class T>
+struct DtypeOf;
+template <>
+struct DtypeOf<float> {
+    static constexpr int number = py::detail::npy_api::NPY_FLOAT_;
+    static constexpr char kind = 'f';
+    static constexpr const char* name = "float32";
+};
+template <>
+struct DtypeOf<double> {
+    static constexpr int number = py::detail::npy_api::NPY_DOUBLE_;
+    static constexpr char kind = 'f';
+    static constexpr const char* name = "float64";
+};
+template <>
+struct DtypeOf<int32_t> {
+    static constexpr int number = py::detail::npy_api::NPY_INT32_;
+    static constexpr char kind = 'i';
+    static constexpr const char* name = "int32";
+};
+template <>
+struct DtypeOf<int64_t> {
+    static constexpr int number = py::detail::npy_api::NPY_INT64_;
+    static constexpr char kind = 'i';
+    static constexpr const char* name = "int64";
+};
 
 class Operation {
   public:
-    explicit Operation(std::string name) : name_(std::move(name)) {}
+    explicit Operation(const char* name) : name_(name) {}
 
-    const std::string& name() const { return name_; }
+    const char* name() const { return name_; }
 
     // A result: an array of dtype T, C-contiguous, aligned, writeable, native-endian; else an exception.
     template <class T>
     Array<T> output(const char* argument, py::handle value) {
-        const py::array array = checked(argument, value, py::dtype::of<T>(), true);
-        outputs_.push_back({argument, array});
-        return view<T>(array);
+        const RawArray array = checked<T>(argument, value);
+        check_writeable(argument, array);
+        remember(outputs_, output_count_, argument, array);
+        return view<T>(array, {});
     }
 
     // An operand of dtype T in either byte order: as it is if it is C-contiguous, aligned and native, else a
     // copy.
     template <class T>
     Array<const T> input(const char* argument, py::handle value) {
-        const py::array array = checked(argument, value, py::dtype::of<T>(), false);
-        inputs_.push_back({argument, array});
-        return view<const T>(usable(array, true));
+        return operand<T>(argument, value, true);
     }
 
     // The same with its own strides (negative, zero, ...) wherever they are whole elements.
     template <class T>
     Array<const T> strided_input(const char* argument, py::handle value) {
-        const py::array array = checked(argument, value, py::dtype::of<T>(), false);
-        inputs_.push_back({argument, array});
-        return view<const T>(usable(array, false));
+        return operand<T>(argument, value, false);
     }
 
     // ValueError "<operation>: <argument> has shape (2, 3), but must have (2, 4)", with the reason if given.
     void expect_shape(const char* argument, const Shape& shape, const Shape& expected,
-                      const std::string& why = "") const;
+                      const char* why = "") const {
+        if (!(shape == expected)) wrong_shape(argument, shape, expected, why);
+    }
+    [[noreturn]] void wrong_shape(const char* argument, const Shape& shape, const Shape& expected,
+                                  const std::string& why) const;
     // ValueError "<operation>: x has shape (2, 3), but must have 4 dimensions (N, C, H, W)".
     void expect_ndim(const char* argument, const Shape& shape, int ndim, const char* names) const;
     // The kind of this name; ValueError if there is none, or if its parameter is not positive and finite.
-    Activation activation(const std::string& name, double parameter) const;
+    Activation activation(std::string_view name, double parameter) const;
     [[noreturn]] void value_error(const std::string& text) const;
     [[noreturn]] void type_error(const std::string& text) const;
 
@@ -106,26 +143,55 @@ class Operation {
 
     struct Named {
         const char* argument;
-        py::array array;
+        RawArray array;
     };
+    using List = std::array<Named, 8>;  // no kernel has more arrays of one sort
 
-    py::array checked(const char* argument, py::handle value, const py::dtype& dtype, bool output) const;
-    static py::array usable(const py::array& array, bool contiguous);
-    bool out_is_double(py::handle out) const;
-    void check_overlap() const;
+    void remember(List& list, size_t& count, const char* argument, RawArray array) const {
+        list.at(count++) = {argument, array};
+    }
 
     template <class T>
-    static Array<T> view(const py::array& array) {
-        Array<T> a{static_cast<T*>(const_cast<void*>(array.data())), {}, {}, int64_t(array.size()), array};
-        for (py::ssize_t i = 0; i < array.ndim(); ++i) {
-            a.shape.push_back(array.shape(i));
-            a.strides.push_back(array.strides(i) / py::ssize_t(sizeof(T)));
+    RawArray checked(const char* argument, py::handle value) const {
+        const RawArray array{value.ptr()};
+        if (!py::isinstance<py::array>(value)) wrong_type(argument, value);
+        if (array.dtype()->type_num != DtypeOf<T>::number && !same_dtype(array, DtypeOf<T>::kind, sizeof(T)))
+            wrong_dtype(argument, array, DtypeOf<T>::name);
+        return array;
+    }
+
+    template <class T>
+    Array<const T> operand(const char* argument, py::handle value, bool contiguous) {
+        const RawArray array = checked<T>(argument, value);
+        remember(inputs_, input_count_, argument, array);
+        if (usable(array, contiguous)) return view<const T>(array, {});
+        const py::object copy = native_copy(value);
+        return view<const T>({copy.ptr()}, copy);
+    }
+
+    template <class T>
+    static Array<T> view(RawArray array, const py::object& keep) {
+        Array<T> a{reinterpret_cast<T*>(array->data), {}, {}, 1, keep};
+        for (int i = 0; i < array->nd; ++i) {
+            a.shape.push_back(array->dimensions[i]);
+            a.strides.push_back(array->strides[i] / py::ssize_t(sizeof(T)));
+            a.size *= array->dimensions[i];
         }
         return a;
     }
 
-    std::string name_;
-    std::vector<Named> inputs_, outputs_;
+    [[noreturn]] void wrong_type(const char* argument, py::handle value) const;
+    [[noreturn]] void wrong_dtype(const char* argument, RawArray array, const char* expected) const;
+    static bool same_dtype(RawArray array, char kind, size_t size);
+    void check_writeable(const char* argument, RawArray array) const;
+    static bool usable(RawArray array, bool contiguous);
+    static py::object native_copy(py::handle array);
+    bool out_is_double(py::handle out) const;
+    void check_overlap() const;
+
+    const char* name_;
+    size_t input_count_ = 0, output_count_ = 0;
+    List inputs_, outputs_;
 };
 
 }  // namespace tinygrad_nm

@@ -11,6 +11,7 @@ void bind_pool2d(pybind11::module_& m);
 void bind_activation(pybind11::module_& m);
 void bind_normalisation(pybind11::module_& m);
 void bind_loss(pybind11::module_& m);
+void bind_memory(pybind11::module_& m);
 void bind_dropout(pybind11::module_& m);
 void bind_sgd(pybind11::module_& m);
 

@@ -6,7 +6,7 @@ namespace {
 
 template <class T>
 void run_forward(Operation& op, py::handle out, py::handle x_in, py::handle w_in, py::handle bias_in,
-                 const ConvGeometry& geometry, const std::string& activation, double parameter) {
+                 const ConvGeometry& geometry, std::string_view activation, double parameter) {
     const Array<T> y = op.output<T>("out", out);
     const Array<const T> x = op.input<T>("x", x_in), w = op.input<T>("w", w_in);
     const Conv2dShape shape = conv2d_shape_of(op, "x", x, w, geometry);
@@ -23,7 +23,7 @@ void run_forward(Operation& op, py::handle out, py::handle x_in, py::handle w_in
 }
 
 void forward(py::handle out, py::handle x, py::handle w, py::handle bias, const ConvGeometry& geometry,
-             const std::string& activation, double parameter) {
+             std::string_view activation, double parameter) {
     Operation op("conv2d");
     op.by_dtype(out,
                 [&]<class T>() { run_forward<T>(op, out, x, w, bias, geometry, activation, parameter); });

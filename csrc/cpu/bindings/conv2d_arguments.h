@@ -8,7 +8,7 @@
 namespace tinygrad_nm {
 
 // (stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w, groups)
-using ConvGeometry = std::array<int64_t, 9>;
+using ConvGeometry = Integers<9>;
 
 template <class A>
 std::array<int64_t, 4> four_sizes(const Operation& op, const char* argument, const A& array,
@@ -21,7 +21,7 @@ template <class X, class W>
 Conv2dShape conv2d_shape_of(const Operation& op, const char* x_name, const X& x, const W& w,
                             const ConvGeometry& g) {
     const std::array<int64_t, 4> x_shape = four_sizes(op, x_name, x, "(N, C, H, W)");
-    return conv2d_shape(op.name().c_str(), x_shape, four_sizes(op, "w", w, "(O, C/groups, KH, KW)"),
+    return conv2d_shape(op.name(), x_shape, four_sizes(op, "w", w, "(O, C/groups, KH, KW)"),
                         {g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], g[8]});
 }
 

@@ -6,11 +6,12 @@
 namespace tinygrad_nm {
 namespace {
 
-using Pool = std::tuple<std::string, int64_t, int64_t>;  // "avg" or "max", height, width
+using Pool = NamedWindow;  // the name is "avg" or "max"
 
 PoolWindows windows(const Operation& op, const Pool& pool, const Conv2dShape& s) {
     const auto& [kind, height, width] = pool;
-    if (kind != "avg" && kind != "max") op.value_error("unknown pooling '" + kind + "', use avg or max");
+    if (kind != "avg" && kind != "max")
+        op.value_error("unknown pooling '" + std::string(kind) + "', use avg or max");
     if (height < 1 || width < 1 || height > s.out_h || width > s.out_w)
         op.value_error("windows " + shape_text({height, width}) + " must be positive and at most the " +
                        shape_text({s.out_h, s.out_w}) + " of the convolution's result");
@@ -32,8 +33,8 @@ Array<T> kept(Operation& op, py::handle y, const Conv2dShape& shape, Activation 
     return array;
 }
 
-int64_t kept_size(py::handle x_in, py::handle w_in, const ConvGeometry& geometry,
-                  const std::string& activation, double parameter, const Pool& pool) {
+int64_t kept_size(py::handle x_in, py::handle w_in, const ConvGeometry& geometry, std::string_view activation,
+                  double parameter, const Pool& pool) {
     Operation op("conv2d_pool2d");
     int64_t size = 0;
     op.by_dtype(x_in, [&]<class T>() {
@@ -67,8 +68,7 @@ void run_forward(Operation& op, py::handle out, py::handle y_in, py::handle x_in
 }
 
 void forward(py::handle out, py::handle y, py::handle x, py::handle w, py::handle bias,
-             const ConvGeometry& geometry, const std::string& activation, double parameter,
-             const Pool& pool) {
+             const ConvGeometry& geometry, std::string_view activation, double parameter, const Pool& pool) {
     Operation op("conv2d_pool2d");
     const Activation kind = op.activation(activation, parameter);
     op.by_dtype(out,
@@ -106,7 +106,7 @@ void run_backward(Operation& op, const std::array<py::handle, 3>& gradients, py:
 }
 
 void backward(py::handle dx, py::handle dw, py::handle db, py::handle dout, py::handle y, py::handle x,
-              py::handle w, const ConvGeometry& geometry, const std::string& activation, double parameter,
+              py::handle w, const ConvGeometry& geometry, std::string_view activation, double parameter,
               const Pool& pool, bool zeros_stay) {
     Operation op("conv2d_pool2d_backward");
     const Activation kind = op.activation(activation, parameter);

@@ -8,8 +8,8 @@ namespace {
 template <class T>
 void to_batch(const Operation& op, const char* argument, Array<T>& a) {
     if (a.ndim() == 2) {
-        a.shape.insert(a.shape.begin(), 1);
-        a.strides.insert(a.strides.begin(), 0);
+        a.shape.push_front(1);
+        a.strides.push_front(0);
     }
     op.expect_ndim(argument, a.shape, 3, "(batch, rows, columns), or 2");
 }
@@ -25,7 +25,7 @@ int64_t batch_stride(const Operation& op, const char* argument, const Array<T>& 
 
 template <class T>
 void run_gemm(Operation& op, py::handle out, py::handle a_in, py::handle b_in, double alpha, double beta,
-              py::handle bias_in, const std::string& activation, double parameter) {
+              py::handle bias_in, std::string_view activation, double parameter) {
     Array<T> c = op.output<T>("out", out);
     Array<const T> a = op.strided_input<T>("a", a_in), b = op.strided_input<T>("b", b_in);
     to_batch(op, "out", c);
@@ -59,7 +59,7 @@ void run_gemm(Operation& op, py::handle out, py::handle a_in, py::handle b_in, d
 }
 
 void gemm(py::handle out, py::handle a, py::handle b, double alpha, double beta, py::handle bias,
-          const std::string& activation, double parameter) {
+          std::string_view activation, double parameter) {
     Operation op("gemm");
     op.by_dtype(out,
                 [&]<class T>() { run_gemm<T>(op, out, a, b, alpha, beta, bias, activation, parameter); });

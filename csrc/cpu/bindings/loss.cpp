@@ -9,8 +9,9 @@ template <class T>
 SoftmaxCrossEntropy<T> checked_loss(const Operation& op, const Array<const T>& logits,
                                     const Array<const int64_t>& labels, int64_t ignore_index) {
     op.expect_ndim("logits", logits.shape, 3, "(N, C, S)");
-    op.expect_shape("labels", labels.shape, {logits.shape[0], logits.shape[2]},
-                    "the (N, S) of logits " + shape_text(logits.shape));
+    const Shape expected{logits.shape[0], logits.shape[2]};
+    if (!(labels.shape == expected))
+        op.wrong_shape("labels", labels.shape, expected, "the (N, S) of logits " + shape_text(logits.shape));
     return {.out = nullptr,
             .dloss = nullptr,
             .logits = logits.data,

@@ -24,7 +24,7 @@ LocalResponseNorm<T> checked_norm(const Operation& op, const Shape& shape, const
         op.value_error("groups is " + std::to_string(w.groups) + ", but must be positive and divide the " +
                        std::to_string(shape[1]) + " channels of shape " + shape_text(shape));
     int64_t plane = 1;
-    for (size_t i = 2; i < shape.size(); ++i) plane = checked_product(op.name().c_str(), {plane, shape[i]});
+    for (size_t i = 2; i < shape.size(); ++i) plane = checked_product(op.name(), {plane, shape[i]});
     return {.out = nullptr,
             .dy = nullptr,
             .x = nullptr,

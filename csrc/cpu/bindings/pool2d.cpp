@@ -1,7 +1,5 @@
 #include "cpu/pool2d.h"
 
-#include <tuple>
-
 #include "cpu/bindings/arguments.h"
 #include "cpu/bindings/bindings.h"
 
@@ -10,14 +8,13 @@ namespace {
 
 // (kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w,
 // ceil_mode)
-using Geometry = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
-                            int64_t, bool>;
+using Geometry = Integers<11>;
 
 template <class A>
-Pool2dShape build_shape(const Operation& op, const char* argument, const A& x, const Geometry& geometry) {
+Pool2dShape build_shape(const Operation& op, const char* argument, const A& x, const Geometry& g) {
     op.expect_ndim(argument, x.shape, 4, "(N, C, H, W)");
-    return pool2d_shape(op.name().c_str(), {x.shape[0], x.shape[1], x.shape[2], x.shape[3]},
-                        std::make_from_tuple<Pool2dGeometry>(geometry));
+    return pool2d_shape(op.name(), {x.shape[0], x.shape[1], x.shape[2], x.shape[3]},
+                        {g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], g[8], g[9], g[10] != 0});
 }
 
 Shape result_shape(const Pool2dShape& s) {
@@ -52,13 +49,14 @@ MaxPool2dAtPositions<T> at_positions(const Operation& op, const char* large_name
                                      const Array<const int32_t>& positions) {
     op.expect_ndim(large_name, large.shape, 4, "(N, C, H, W)");
     op.expect_ndim(small_name, small.shape, 4, "(N, C, OH, OW)");
-    op.expect_shape("positions", positions.shape, small.shape,
-                    std::string("one for each element of ") + small_name);
+    if (!(positions.shape == small.shape))
+        op.wrong_shape("positions", positions.shape, small.shape,
+                       std::string("one for each element of ") + small_name);
     if (large.shape[0] != small.shape[0] || large.shape[1] != small.shape[1])
         op.value_error(std::string(large_name) + " has shape " + shape_text(large.shape) + " and " +
                        small_name + " has shape " + shape_text(small.shape) +
                        ", but batch and channels must be the same");
-    check_positions_fit(op.name().c_str(), large.shape[2], large.shape[3]);
+    check_positions_fit(op.name(), large.shape[2], large.shape[3]);
     return {nullptr,
             nullptr,
             positions.data,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from contextlib import closing
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +19,13 @@ from tinygrad_nm.cli.training import Progress, Training, evaluate
 from tinygrad_nm.data import held_out
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+
+
+def peak_memory() -> str:
+    """What this process held at the most, and its large results since the peak was last reset."""
+    units = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * units
+    return f"{process / 2**20:.0f} MiB, {nm.memory_stats()['peak'] / 2**20:.0f} MiB of it large results"
 
 
 class Session:
@@ -58,6 +67,7 @@ class Session:
 
     def run(self) -> int:
         """Trains, saves and reports. The exit status: 0, or 130 after Ctrl-C."""
+        nm.reset_peak_memory()
         steps = self.training.steps()
         with interruption() as interrupted:
             with self.display, closing(steps):
@@ -93,6 +103,7 @@ class Session:
         self.folder.add_metrics(**{self.held_name: figure, "examples": len(self.held.targets)})
         self._draw()
         measure = self.problem.task.measure.name
+        self.display.say(f"peak memory: {peak_memory()}")
         self.display.say(f"trained in {step.seconds:.1f} s; weights, metrics and curves are in {self.folder.path}")
         self.display.say(f"{self.held_name} {measure}: {figure:.2f} % ({len(self.held.targets)} {self.problem.unit})")
         return 0

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .. import backend
+from ..tensor import clock
 from .module import Parameter
 
 
@@ -38,15 +39,17 @@ class FlatGroup:
 
     def is_whole(self) -> bool:
         """Whether every parameter and its gradient, none missing, still are their parts of the buffers."""
-        return all(
-            p.data is view and p.grad is not None and p.grad.data is gradient
-            for p, view, gradient in zip(self.parameters, self.views, self.gradient_views, strict=True)
-        )
+        for p, view, gradient in zip(self.parameters, self.views, self.gradient_views, strict=True):
+            grad = p.grad
+            if p.data is not view or grad is None or grad.data is not gradient:
+                return False
+        return True
 
     def mark_written(self) -> None:
         """Counts a write to every parameter."""
+        now = clock()
         for p in self.parameters:
-            p.mark_written()
+            p.version[0] = now
 
 
 class FlatParameters:

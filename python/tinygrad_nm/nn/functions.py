@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..ops import pool
 from ..ops.activation import activate, resolve
 from ..ops.loss import dropout
 from ..ops.normalisation import local_response_norm
 from ..ops.operands import padding as parse_padding
 from ..ops.operands import pair
-from ..ops.pool import avg_pool2d, max_pool2d
 from ..ops.shape import flatten
 from .layers import Sizes, positive
 from .module import Module
@@ -42,6 +42,7 @@ class _Pool(_Function):
         tiles = window == step and parse_padding(name, padding) == (0, 0, 0, 0) and not options["ceil_mode"]
         plain = tiles and options.get("dilation", (1, 1)) == (1, 1) and self.kind is not None
         self.windows = (self.kind, *window) if plain else None
+        self.geometry = pool._geometry(name, window, step, padding, options.get("dilation", 1), options["ceil_mode"])
 
 
 class MaxPool2d(_Pool):
@@ -66,7 +67,7 @@ class MaxPool2d(_Pool):
 
     def forward(self, x: Any) -> Any:
         """x (N, C, H, W) to (N, C, OH, OW)."""
-        return max_pool2d(x, **self.options)
+        return pool._max(x, self.geometry)
 
 
 class AvgPool2d(_Pool):
@@ -90,7 +91,7 @@ class AvgPool2d(_Pool):
 
     def forward(self, x: Any) -> Any:
         """x (N, C, H, W) to (N, C, OH, OW)."""
-        return avg_pool2d(x, **self.options)
+        return pool._mean(x, self.geometry, self.options["count_include_pad"])
 
 
 class _Activation(_Function):

@@ -9,13 +9,10 @@ import numpy as np
 
 from .. import backend
 from .._errors import DtypeError, ShapeError
+from ..ops import conv, conv_pool, pool, product
 from ..ops.activation import activate, resolve
-from ..ops.conv import conv2d
-from ..ops.conv_pool import conv2d_pool2d
 from ..ops.operands import padding as parse_padding
 from ..ops.operands import pair
-from ..ops.pool import avg_pool2d
-from ..ops.product import linear
 from ..ops.shape import put
 from . import init as initialisers
 from .module import Counts, Module, Parameter
@@ -39,7 +36,21 @@ def parameter(layer: str, shape: tuple[int, ...], value: float, dtype: Any) -> P
     return Parameter(np.full(shape, value, dtype))
 
 
-class Linear(Module):
+class _Activated(Module):
+    """A layer with an activation of its own: `sigma` is its (kind, parameter), read when it is set."""
+
+    @property
+    def activation(self) -> Activation | None:
+        """A name, (name, parameter) or function, as given. Setting it raises ValueError for an unknown one."""
+        return self._activation
+
+    @activation.setter
+    def activation(self, activation: Activation | None) -> None:
+        self.sigma = resolve(type(self).__name__, activation)
+        self._activation = activation
+
+
+class Linear(_Activated):
     """y = sigma(x K^T + b): x (N, in_features) gives (N, out_features); `weight` is the course's K, (out,
     in).
 
@@ -60,7 +71,6 @@ class Linear(Module):
         dtype: Any = None,
     ) -> None:
         positive("Linear", in_features=in_features, out_features=out_features)
-        resolve("Linear", activation)
         self.activation = activation
         self.weight = parameter("Linear", (out_features, in_features), 0.0, dtype)
         self.bias = parameter("Linear", (out_features,), initial_bias, dtype) if bias else None
@@ -68,7 +78,7 @@ class Linear(Module):
 
     def forward(self, x: Any) -> Any:
         """x (N, in_features) to (N, out_features)."""
-        return linear(x, self.weight, self.bias, activation=self.activation)
+        return product._linear(x, self.weight, self.bias, *self.sigma)
 
     def counts(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Counts:
         """Every output sees every input, and the bias."""
@@ -83,7 +93,7 @@ class Linear(Module):
         return ", ".join([str(inputs), str(outputs), *_options(bias=self.bias is not None, activation=self.activation)])
 
 
-class Conv2d(Module):
+class Conv2d(_Activated):
     """y = sigma(K * x + b), a cross-correlation: x (N, in_channels, H, W) gives (N, out_channels, OH, OW).
 
     kernel_size, stride, dilation: an int or (rows, columns). padding: an int, a pair, or ((top, bottom), (left,
@@ -93,6 +103,8 @@ class Conv2d(Module):
     activation, init, initial_bias: as for Linear.
     Raises ShapeError for sizes or a table that do not fit, ValueError for groups together with a table.
     """
+
+    pools = True
 
     def __init__(
         self,
@@ -116,7 +128,6 @@ class Conv2d(Module):
             raise ShapeError(
                 f"Conv2d: {in_channels} input and {out_channels} output channels do not divide into groups={groups}"
             )
-        resolve("Conv2d", activation)
         parse_padding("Conv2d", padding)
         window = pair("Conv2d", "kernel_size", kernel_size)
         self.in_channels, self.out_channels = in_channels, out_channels
@@ -126,6 +137,7 @@ class Conv2d(Module):
             "dilation": pair("Conv2d", "dilation", dilation),
             "groups": groups,
         }
+        self._geometry = conv._geometry("Conv2d", **self.geometry)
         self.activation = activation
         self.links = None if connections is None else _links(connections, in_channels, out_channels, groups)
         maps = (out_channels, in_channels // groups) if self.links is None else (len(self.links[0]),)
@@ -151,10 +163,9 @@ class Conv2d(Module):
 
     def forward(self, x: Any, windows: Any = None) -> Any:
         """x (N, in_channels, H, W) to (N, out_channels, OH, OW); pooled if given windows ("avg" or "max", h, w)."""
-        options = {"activation": self.activation, **self.geometry}
         if windows is None:
-            return conv2d(x, self.dense_weight(), self.bias, **options)
-        return conv2d_pool2d(x, self.dense_weight(), self.bias, **options, pool=windows[0], pool_size=windows[1:])
+            return conv._conv2d(x, self.dense_weight(), self.bias, self._geometry, *self.sigma)
+        return conv_pool._conv2d_pool2d(x, self.dense_weight(), self.bias, self._geometry, windows, *self.sigma)
 
     def pooled_by(self, following: Module) -> Any:
         """The windows of a pooling layer whose windows lie side by side; None where either's forward was replaced."""
@@ -193,7 +204,7 @@ def _links(connections: Any, in_channels: int, out_channels: int, groups: int) -
     return outputs, inputs
 
 
-class TrainableAvgPool2d(Module):
+class TrainableAvgPool2d(_Activated):
     """y = sigma(a mean + b) over windows, with one coefficient a and one bias b a map (LeCun et al. 1989, H2
     and H4).
 
@@ -211,7 +222,6 @@ class TrainableAvgPool2d(Module):
         dtype: Any = None,
     ) -> None:
         positive("TrainableAvgPool2d", channels=channels)
-        resolve("TrainableAvgPool2d", activation)
         self.kernel_size = pair("TrainableAvgPool2d", "kernel_size", kernel_size)
         self.stride = self.kernel_size if stride is None else pair("TrainableAvgPool2d", "stride", stride)
         self.activation = activation
@@ -226,9 +236,9 @@ class TrainableAvgPool2d(Module):
                 f"TrainableAvgPool2d: input has shape {x.shape}, but (N, {channels}, H, W) is needed: one "
                 "coefficient a map"
             )
-        mean = avg_pool2d(x, self.kernel_size, self.stride)
+        mean = pool.avg_pool2d(x, self.kernel_size, self.stride)
         y = mean * self.weight.reshape(channels, 1, 1) + self.bias.reshape(channels, 1, 1)
-        return activate(y, *resolve("TrainableAvgPool2d", self.activation))
+        return activate(y, *self.sigma)
 
     def counts(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Counts:
         """Each output sees its window and the bias; these are no multiply-adds of a convolution."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -11,8 +10,8 @@ import numpy as np
 
 from .. import backend
 from .._errors import DtypeError
-from ..autodiff import layer_path, no_grad
-from ..tensor import Tensor, state
+from ..modes import layer_path, no_grad, thread
+from ..tensor import Tensor
 
 M = TypeVar("M", bound="Module")
 
@@ -66,13 +65,14 @@ class Module:
     """
 
     training = True
+    pools = False  # whether `pooled_by` is worth asking
 
     def forward(self, *inputs: Any) -> Any:
         """The function itself. Raises NotImplementedError where a subclass has none."""
         raise NotImplementedError(f"{type(self).__name__}: forward is not defined; define it in the subclass")
 
     def __call__(self, *inputs: Any) -> Any:
-        layers = state.layers
+        layers = thread.modes.layers
         layers.append(self)
         try:
             return self.forward(*inputs)
@@ -189,7 +189,10 @@ class Module:
                 parameter.copy_(values[name])
 
     def pooled_by(self, following: Module) -> Any:
-        """The windows of the next layer, where this one's `forward(x, windows)` stands for both and is faster."""
+        """The windows of the next layer, where this one's `forward(x, windows)` stands for both and is faster.
+
+        Asked only where `pools` is True.
+        """
         return None
 
     def counts(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Counts:
@@ -227,14 +230,16 @@ class Sequential(Module):
 
     def forward(self, x: Any) -> Any:
         """x through all layers in turn."""
-        layers = [getattr(self, name) for name in self._order]
-        windows = None
-        for layer, following in itertools.zip_longest(layers, layers[1:]):
-            if windows is not None:  # this layer's work is done
-                windows = None
-                continue
-            windows = None if following is None else layer.pooled_by(following)
-            x = layer(x) if windows is None else layer(x, windows)
+        attributes = vars(self)
+        waiting = [attributes[name] for name in reversed(self._order)]
+        while waiting:
+            layer = waiting.pop()
+            windows = layer.pooled_by(waiting[-1]) if layer.pools and waiting else None
+            if windows is None:
+                x = layer(x)
+            else:
+                x = layer(x, windows)
+                waiting.pop()
         return x
 
     def __len__(self) -> int:

@@ -12,9 +12,10 @@ from typing import Any
 
 from .. import backend
 from ..autodiff import record
-from ..tensor import Tensor, state, value
+from ..modes import thread
+from ..tensor import Tensor, value
 from .arithmetic import abs, product, where, xp_of
-from .operands import array, floating, kept, same_float
+from .operands import array, floating, kept
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,15 @@ def resolve(operation: str, activation: Any) -> tuple[str, float]:
 def activate(x: Any, kind: str, parameter: float | None = None) -> Any:
     """The activation `kind` of x, by its kernel."""
     kind, parameter = resolve(kind, (kind, parameter))
-    if kind == "identity":
-        return x
+    return x if kind == "identity" else _activate(x, kind, parameter)
+
+
+def _activate(x: Any, kind: str, parameter: float = 0.0) -> Any:
     data = floating(kind, x)
     out = backend.empty(kind, data, data.shape)
     backend.kernels(data).activation_forward(out, data, kind, parameter)
-    from_output = ACTIVATIONS[kind].from_output
-    saved = None if from_output else kept(x, data)
-    return record(RULES[kind], out, (x,), (saved, kind, parameter), save_out=from_output)
+    rule, from_output = RULES[kind]
+    return record(rule, out, (x,), (None if from_output else kept(x, data), kind, parameter), from_output)
 
 
 def activation_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
@@ -118,7 +120,7 @@ def activation_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     return (activation_backward(dy, out if x is None else x, kind, parameter),)
 
 
-def _rule_named(kind: str) -> Callable[..., Any]:
+def _rule_of(kind: str) -> Callable[..., Any]:
     """activation_rule under the name of one activation, for messages."""
 
     def rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
@@ -128,22 +130,21 @@ def _rule_named(kind: str) -> Callable[..., Any]:
     return rule
 
 
-RULES = {kind: _rule_named(kind) for kind in ACTIVATIONS}
+RULES = {kind: (_rule_of(kind), row.from_output) for kind, row in ACTIVATIONS.items()}
 
 
 def activation_backward(dy: Any, s: Any, kind: str, parameter: float) -> Any:
     """dy * derivative, from the saved value s: one kernel on arrays, the table's formula on tensors."""
     if isinstance(dy, Tensor) or isinstance(s, Tensor):
         return product(dy, ACTIVATIONS[kind].derivative(s, parameter))
-    dy, s = same_float(kind, dy=dy, saved=s)
-    out = backend.empty(kind, dy, dy.shape)
-    backend.kernels(dy).activation_backward(out, dy, s, kind, parameter)
-    return where(dy == 0, 0.0, out) if state.selecting else out
+    out = backend.empty(kind, s, s.shape)
+    backend.kernels(s).activation_backward(out, dy, s, kind, parameter)
+    return where(dy == 0, 0.0, out) if thread.modes.selecting else out
 
 
 def relu(x: Any) -> Any:
     """max(x, 0), any shape; relu'(0) = 0; NaN stays NaN."""
-    return activate(x, "relu")
+    return _activate(x, "relu")
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
@@ -153,27 +154,27 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
 
 def tanh(x: Any) -> Any:
     """The hyperbolic tangent."""
-    return activate(x, "tanh")
+    return _activate(x, "tanh")
 
 
 def scaled_tanh(x: Any) -> Any:
     """1.7159 tanh(2 x / 3), so that f(1) = 1 and f(-1) = -1 nearly (LeCun et al. 1998, appendix A)."""
-    return activate(x, "scaled_tanh")
+    return _activate(x, "scaled_tanh")
 
 
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x))."""
-    return activate(x, "sigmoid")
+    return _activate(x, "sigmoid")
 
 
 def softsign(x: Any) -> Any:
     """x / (1 + |x|) (Glorot and Bengio 2010)."""
-    return activate(x, "softsign")
+    return _activate(x, "softsign")
 
 
 def softplus(x: Any) -> Any:
     """log(1 + exp(x)), without overflow."""
-    return activate(x, "softplus")
+    return _activate(x, "softplus")
 
 
 def elu(x: Any, alpha: float = 1.0) -> Any:
@@ -183,12 +184,12 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
 
 def gelu(x: Any) -> Any:
     """x Phi(x) with the normal distribution Phi(x) = (1 + erf(x / sqrt 2)) / 2, exact."""
-    return activate(x, "gelu")
+    return _activate(x, "gelu")
 
 
 def sin(x: Any) -> Any:
     """The sine."""
-    return activate(x, "sin")
+    return _activate(x, "sin")
 
 
 def cos(x: Any) -> Any:
@@ -208,7 +209,7 @@ def smooth_relu(x: Any, eta: float = 0.1) -> Any:
 
 def exp(x: Any) -> Any:
     """The exponential."""
-    return activate(x, "exp")
+    return _activate(x, "exp")
 
 
 def identity(x: Any) -> Any:

@@ -7,7 +7,8 @@ from typing import Any
 from .. import backend
 from .._errors import GradientError
 from ..autodiff import record
-from ..tensor import Tensor, state, value
+from ..modes import thread
+from ..tensor import Tensor, value
 from .operands import array, arrays, broadcast_shape, floating, kept
 from .reduction import sum_to
 
@@ -24,18 +25,39 @@ def product(dy: Any, derivative: Any) -> Any:
     The branch of a `where` that was not taken gets dy = 0, and 0 * inf would leak NaN out of it. dy itself stays a
     factor: it may be 0 by chance, and its own derivative is not.
     """
-    if not state.selecting or not hasattr(derivative, "dtype"):
+    if not thread.modes.selecting or not hasattr(derivative, "dtype"):
         return dy * derivative
     slope = value(derivative)
     finite = slope - slope == 0
     return dy * where((value(dy) != 0) | finite, derivative, 0.0)
 
 
-def _operands(operation: str, a: Any, b: Any) -> tuple[Any, Any]:
+Shapes = tuple[tuple[int, ...], tuple[int, ...]] | None  # of two operands; None where nothing is broadcast
+
+
+def _operands(operation: str, a: Any, b: Any) -> tuple[Any, Any, Shapes]:
+    """The arrays of two operands, and the shapes that their gradients are summed to."""
+    if isinstance(a, Tensor):  # the common pairs at once: tensors of one float dtype and shape, a tensor and a float
+        xa = a.data
+        if isinstance(b, Tensor):
+            xb = b.data
+            if xa.dtype is xb.dtype and xa.shape == xb.shape and xa.dtype.kind == "f":
+                return xa, xb, None
+        elif type(b) is float and xa.dtype.kind == "f":
+            return xa, b, None
     xa, xb = arrays(operation, a, b)
-    if shape_of(xa) != shape_of(xb):
-        broadcast_shape(operation, shape_of(xa), shape_of(xb))
-    return xa, xb
+    shape_a, shape_b = shape_of(xa), shape_of(xb)
+    if shape_a == shape_b:
+        return xa, xb, None
+    broadcast_shape(operation, shape_a, shape_b)
+    return xa, xb, (shape_a, shape_b)
+
+
+def _summed(shapes: Shapes, da: Any, db: Any) -> tuple[Any, Any]:
+    """The gradients summed over the axes along which the operands were broadcast."""
+    if shapes is None:
+        return da, db
+    return None if da is None else sum_to(da, shapes[0]), None if db is None else sum_to(db, shapes[1])
 
 
 def _needs(x: Any) -> bool:
@@ -44,20 +66,20 @@ def _needs(x: Any) -> bool:
 
 def add(a: Any, b: Any) -> Any:
     """a + b, elementwise with broadcasting."""
-    xa, xb = _operands("add", a, b)
-    return record(add_rule, xa + xb, (a, b), (shape_of(xa), shape_of(xb)))
+    xa, xb, shapes = _operands("add", a, b)
+    return record(add_rule, xa + xb, (a, b), (shapes,))
 
 
 def add_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
-    return tuple(sum_to(dy, shape) if need else None for shape, need in zip(saved, needs))
+    return _summed(saved[0], dy if needs[0] else None, dy if needs[1] else None)
 
 
 def subtract(a: Any, b: Any) -> Any:
     """a - b, elementwise with broadcasting."""
-    xa, xb = _operands("subtract", a, b)
+    xa, xb, shapes = _operands("subtract", a, b)
     if _is_bool(xa) and _is_bool(xb):
         xa = xa.astype(int)
-    return record(subtract_rule, xa - xb, (a, b), (shape_of(xa), shape_of(xb)))
+    return record(subtract_rule, xa - xb, (a, b), (shapes,))
 
 
 def _is_bool(x: Any) -> bool:
@@ -65,25 +87,38 @@ def _is_bool(x: Any) -> bool:
 
 
 def subtract_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
-    return sum_to(dy, saved[0]) if needs[0] else None, sum_to(-dy, saved[1]) if needs[1] else None
+    return _summed(saved[0], dy if needs[0] else None, -dy if needs[1] else None)
 
 
 def multiply(a: Any, b: Any) -> Any:
     """a * b, elementwise with broadcasting."""
-    xa, xb = _operands("multiply", a, b)
-    saved = (kept(a, xa) if _needs(b) else None, kept(b, xb) if _needs(a) else None, shape_of(xa), shape_of(xb))
+    if type(a) is float:
+        a, b = b, a
+    if type(b) is float and isinstance(a, Tensor) and a.data.dtype.kind == "f":
+        return _scale(a, b)
+    xa, xb, shapes = _operands("multiply", a, b)
+    saved = (kept(a, xa) if _needs(b) else None, kept(b, xb) if _needs(a) else None, shapes)
     return record(multiply_rule, xa * xb, (a, b), saved)
 
 
 def multiply_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
-    a, b, shape_a, shape_b = saved
-    da = sum_to(product(dy, b), shape_a) if needs[0] else None
-    return da, sum_to(product(dy, a), shape_b) if needs[1] else None
+    a, b, shapes = saved
+    return _summed(shapes, product(dy, b) if needs[0] else None, product(dy, a) if needs[1] else None)
+
+
+def _scale(x: Tensor, number: float) -> Any:
+    """x times a number: most products are, and NumPy is quicker with the number as an array."""
+    factor = xp_of(x.data).asarray(number, x.data.dtype)
+    return record(scale_rule, x.data * factor, (x,), (factor,))
+
+
+def scale_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
+    return (product(dy, saved[0]),)
 
 
 def divide(a: Any, b: Any) -> Any:
     """a / b, elementwise with broadcasting; integers divide in the default dtype."""
-    xa, xb = _operands("divide", a, b)
+    xa, xb, shapes = _operands("divide", a, b)
     if not (backend.is_float(xa) if hasattr(xa, "dtype") else backend.is_float(xb)):
         xa = floating("divide", xa)
         xb = floating("divide", xb) if hasattr(xb, "dtype") else xb
@@ -92,14 +127,14 @@ def divide(a: Any, b: Any) -> Any:
         xb = xp.asarray(xb, dtype=xa.dtype)  # the rule divides by it in this precision
     with _quiet(xp):
         data = xp.true_divide(xa, xb)
-    return record(divide_rule, data, (a, b), (kept(b, xb), shape_of(xa), shape_of(xb)), save_out=_needs(b))
+    return record(divide_rule, data, (a, b), (kept(b, xb), shapes), save_out=_needs(b))
 
 
 def divide_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     """d(a/b) = dy / b, -(dy / b) (a / b)."""
-    b, shape_a, shape_b = saved
+    b, shapes = saved
     da = product(dy, divide(1.0, b))
-    return sum_to(da, shape_a) if needs[0] else None, sum_to(product(-da, out), shape_b) if needs[1] else None
+    return _summed(shapes, da if needs[0] else None, product(-da, out) if needs[1] else None)
 
 
 def negative(x: Any) -> Any:
@@ -113,20 +148,20 @@ def negative_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
 
 def power(a: Any, b: Any) -> Any:
     """a ** b, elementwise with broadcasting. The derivative in b is 0 where a is 0 (for a < 0 it is NaN)."""
-    xa, xb = _operands("power", a, b)
+    xa, xb, shapes = _operands("power", a, b)
     if hasattr(xa, "dtype") and not backend.is_float(xa) and not hasattr(xb, "dtype") and xb < 0:
         xa = floating("power", xa)
     if not hasattr(xa, "dtype"):
         xa = xp_of(xb).asarray(xa, dtype=xb.dtype)
     with _quiet(xp_of(xa)):
         data = xa**xb
-    saved = (kept(a, xa), kept(b, xb), shape_of(xa), shape_of(xb))
+    saved = (kept(a, xa), kept(b, xb), shapes)
     return record(power_rule, data, (a, b), saved, save_out=_needs(b))
 
 
 def power_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     """d(a^b) = dy b a^(b-1), dy a^b log a; an exponent of 0 gives 0, also at a = 0."""
-    a, b, shape_a, shape_b = saved
+    a, b, shapes = saved
     da = db = None
     if needs[0]:
         flat = value(b) == 0
@@ -134,10 +169,10 @@ def power_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
             slope = a * 0.0 if flat else b * power(a, b - 1)
         else:
             slope = b * power(a, where(flat, 1.0, b - 1))
-        da = sum_to(product(dy, slope), shape_a)
+        da = product(dy, slope)
     if needs[1]:
-        db = sum_to(product(dy, out * log(where(value(a) == 0, 1.0, a))), shape_b)
-    return da, db
+        db = product(dy, out * log(where(value(a) == 0, 1.0, a)))
+    return _summed(shapes, da, db)
 
 
 def log(x: Any) -> Any:
@@ -178,34 +213,34 @@ def abs_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
 
 def maximum(a: Any, b: Any) -> Any:
     """The larger of a and b, elementwise with broadcasting; NaN wins; a tie gives each one half of the gradient."""
-    xa, xb = _operands("maximum", a, b)
+    xa, xb, shapes = _operands("maximum", a, b)
     data = xp_of(xa if hasattr(xa, "dtype") else xb).maximum(xa, xb)
-    return record(maximum_rule, data, (a, b), (kept(a, xa), kept(b, xb), shape_of(xa), shape_of(xb)))
+    return record(maximum_rule, data, (a, b), (kept(a, xa), kept(b, xb), shapes))
 
 
 def maximum_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
-    a, b, shape_a, shape_b = saved
-    return _shares(dy, needs, value(a), value(b), shape_a, shape_b)
+    a, b, shapes = saved
+    return _shares(dy, needs, value(a), value(b), shapes)
 
 
 def minimum(a: Any, b: Any) -> Any:
     """The smaller of a and b, elementwise with broadcasting; NaN wins; a tie gives each one half of the gradient."""
-    xa, xb = _operands("minimum", a, b)
+    xa, xb, shapes = _operands("minimum", a, b)
     data = xp_of(xa if hasattr(xa, "dtype") else xb).minimum(xa, xb)
-    return record(minimum_rule, data, (a, b), (kept(a, xa), kept(b, xb), shape_of(xa), shape_of(xb)))
+    return record(minimum_rule, data, (a, b), (kept(a, xa), kept(b, xb), shapes))
 
 
 def minimum_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
-    a, b, shape_a, shape_b = saved
-    return _shares(dy, needs, -value(a), -value(b), shape_a, shape_b)
+    a, b, shapes = saved
+    return _shares(dy, needs, -value(a), -value(b), shapes)
 
 
-def _shares(dy: Any, needs: Any, a: Any, b: Any, shape_a: Any, shape_b: Any) -> Any:
+def _shares(dy: Any, needs: Any, a: Any, b: Any, shapes: Shapes) -> Any:
     """dy for the larger one, half of it for each at a tie."""
     dtype = dy.dtype
     tie = 0.5 * (a == b)
-    da = sum_to(dy * ((a > b) + tie).astype(dtype), shape_a) if needs[0] else None
-    return da, sum_to(dy * ((b > a) + tie).astype(dtype), shape_b) if needs[1] else None
+    da = dy * ((a > b) + tie).astype(dtype) if needs[0] else None
+    return _summed(shapes, da, dy * ((b > a) + tie).astype(dtype) if needs[1] else None)
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
@@ -229,7 +264,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
 def where_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     chosen, shape_a, shape_b = saved
-    state.selecting = True
+    thread.modes.selecting = True
     da = sum_to(where(chosen, dy, 0.0), shape_a) if needs[0] else None
     return da, sum_to(where(chosen, 0.0, dy), shape_b) if needs[1] else None
 
@@ -260,7 +295,7 @@ def clip_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
 
 def _comparison(operation: str, symbol: str) -> Any:
     def compare(a: Any, b: Any) -> Any:
-        xa, xb = _operands(operation, a, b)
+        xa, xb, _ = _operands(operation, a, b)
         xp = xp_of(xa if hasattr(xa, "dtype") else xb)
         return Tensor(xp.asarray(getattr(xp, operation)(xa, xb)))
 

@@ -12,15 +12,17 @@ The sum without flipping the filter, as in every network ("cross-correlation").
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from .. import backend
 from .._errors import ShapeError
-from ..autodiff import record
+from ..autodiff import place, record
+from ..tensor import Tensor
 from .activation import ACTIVATIONS, activate, activation_backward, resolve
 from .operands import image, kept, pair, same_float
 from .operands import padding as padding_of
-from .reduction import sum
+from .reduction import sum_into
 
 Geometry = tuple[int, ...]  # stride (2), padding top bottom left right, dilation (2), groups: as the kernels take it
 
@@ -36,6 +38,7 @@ def _geometry(operation: str, stride: Any, padding: Any, dilation: Any, groups: 
     )
 
 
+@functools.lru_cache(maxsize=1024)
 def _check(operation: str, x: tuple[int, ...], w: tuple[int, ...], geometry: Geometry) -> tuple[int, int]:
     """(OH, OW), after a check of the shapes against one another."""
     image(operation, "input", x)
@@ -84,27 +87,45 @@ def conv2d(
 
 
 def _conv2d(x: Any, weight: Any, bias: Any, geometry: Geometry, kind: str = "identity", parameter: float = 0.0) -> Any:
-    x_data, w, b = same_float("conv2d", input=x, weight=weight, bias=bias)
-    size = _check("conv2d", x_data.shape, w.shape, geometry)
+    arrays = same_float("conv2d", input=x, weight=weight, bias=bias)
+    size = _check("conv2d", arrays[0].shape, arrays[1].shape, geometry)
+    return _forward((x, weight, bias), arrays, size, geometry, kind, parameter)
+
+
+def _forward(
+    operands: tuple[Any, Any, Any],
+    arrays: tuple[Any, ...],
+    size: tuple[int, int],
+    geometry: Geometry,
+    kind: str,
+    parameter: float,
+) -> Any:
+    """conv2d of input, weight and bias whose shapes are checked but for the bias; size: (OH, OW)."""
+    x_data, w, b = arrays
     if b is not None and b.shape != w.shape[:1]:
         raise ShapeError(f"conv2d: bias has shape {b.shape}, but weight {w.shape} expects {w.shape[:1]}")
     if kind != "identity" and not ACTIVATIONS[kind].from_output:
-        return activate(_conv2d(x, weight, bias, geometry), kind, parameter)
+        return activate(_forward(operands, arrays, size, geometry, "identity", 0.0), kind, parameter)
     out = backend.empty("conv2d", w, (x_data.shape[0], w.shape[0], *size))
     backend.kernels(out).conv2d_forward(out, x_data, w, b, geometry, kind, parameter)
-    saved = (kept(x, x_data), kept(weight, w), geometry, kind, parameter)
-    return record(conv2d_rule, out, (x, weight, bias), saved, save_out=kind != "identity")
+    saved = (kept(operands[0], x_data), kept(operands[1], w), (geometry, kind, parameter))
+    return record(conv2d_rule, out, operands, saved, kind != "identity")
 
 
 def conv2d_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     """With dz = dy sigma'(z): the two functions below, and db[o] = the sum of dz over n, i, j."""
-    x, weight, geometry, kind, parameter = saved
+    x, weight, (geometry, kind, parameter) = saved
     dz = dy if kind == "identity" else activation_backward(dy, out, kind, parameter)
-    return (
-        _backward_input(dz, weight, x.shape, geometry) if needs[0] else None,
-        _backward_weight(x, dz, weight.shape, geometry) if needs[1] else None,
-        sum(dz, (0, 2, 3)) if needs[2] else None,
-    )
+    if isinstance(dz, Tensor):
+        dx = _backward_input(dz, weight, x.shape, geometry) if needs[0] else None
+        dw = _backward_weight(x, dz, weight.shape, geometry) if needs[1] else None
+    else:
+        dx, dw = place(needs[0], "conv2d", x), place(needs[1], "conv2d", weight)
+        if dx is not None:
+            backend.kernels(x).conv2d_backward_input(dx, dz, weight, geometry)
+        if dw is not None:
+            backend.kernels(x).conv2d_backward_weight(dw, x, dz, geometry)
+    return dx, dw, None if needs[2] is None else sum_into(needs[2], dz, (0, 2, 3))
 
 
 def conv2d_backward_input(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from .._errors import DtypeError, ShapeError
 from ..autodiff import pull_back, record
 from ..tensor import Tensor
 from .activation import softplus
-from .arithmetic import where
+from .arithmetic import where, xp_of
 from .normalisation import log_softmax
-from .operands import array, arrays, count, floating, same_float
+from .operands import array, arrays, count, floating, kept
 from .reduction import mean, sum
 from .shape import getitem, reshape
 
@@ -26,7 +27,11 @@ def _reduced(operation: str, loss: Any, reduction: str, counted: int | None = No
         return sum(loss)
     if reduction == "mean":
         return mean(loss) if counted is None else sum(loss) / counted
-    raise ValueError(f"{operation}: reduction {reduction!r} is not known; use 'mean', 'sum' or 'none'")
+    raise _unknown(operation, reduction)
+
+
+def _unknown(operation: str, reduction: str) -> ValueError:
+    return ValueError(f"{operation}: reduction {reduction!r} is not known; use 'mean', 'sum' or 'none'")
 
 
 def cross_entropy(logits: Any, target: Any, reduction: str = "mean", ignore_index: int = -100) -> Any:
@@ -36,17 +41,17 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean", ignore_inde
     `ignore_index` marks those that do not count; or probabilities of the shape of logits. reduction: "mean" (over
     the targets that count), "sum" or "none". Raises IndexError for a label outside 0 .. C - 1.
     """
+    if reduction not in ("mean", "sum", "none"):
+        raise _unknown("cross_entropy", reduction)
     data = floating("cross_entropy", logits)
     labels = np.asarray(target) if isinstance(target, (list, tuple)) else array("cross_entropy", target)
     _check_classes("cross_entropy", data.shape)
     if labels.dtype.kind == "f":
         return _with_probabilities(logits, target, labels, data, reduction)
     labels = _labels("cross_entropy", labels, data.shape, ignore_index)
-    logits = logits if isinstance(logits, Tensor) else Tensor(data)
-    loss = _softmax_cross_entropy(reshape(logits, _stacked(data.shape)), labels, ignore_index)
-    loss = reshape(loss, _without_classes(data.shape))
-    counted = int((labels != ignore_index).sum())
-    return _reduced("cross_entropy", loss, reduction, _positive("cross_entropy", counted, reduction))
+    counted = int(np.count_nonzero(labels != ignore_index))
+    divisor = _positive("cross_entropy", counted, reduction) if reduction == "mean" else 1
+    return _softmax_cross_entropy(logits, data, labels, ignore_index, reduction, divisor)
 
 
 def _with_probabilities(logits: Any, target: Any, probabilities: Any, data: Any, reduction: str) -> Any:
@@ -84,13 +89,18 @@ def _labels(operation: str, labels: Any, shape: tuple[int, ...], ignore_index: i
             f"{operation}: labels have shape {labels.shape}, but input of shape {shape} needs {_without_classes(shape)}"
         )
     n, classes, inner = _stacked(shape)
-    wrong = ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
-    if wrong.any():
-        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+    if labels.size and not 0 <= np.minimum.reduce(labels, None) <= np.maximum.reduce(labels, None) < classes:
+        _refuse(operation, labels, ((labels < 0) | (labels >= classes)) & (labels != ignore_index), classes)
+    return labels.astype(np.int64).reshape((n, inner))
+
+
+def _refuse(operation: str, labels: Any, wrong: Any, classes: int) -> None:
+    """Raises IndexError for the first label that is wrong, if one is."""
+    for place in np.argwhere(wrong)[:1].tolist():
+        place = tuple(place)
         raise IndexError(
             f"{operation}: label {labels[place]} at {place} is outside 0 .. {classes - 1}: there are {classes} classes"
         )
-    return labels.astype(np.int64).reshape((n, inner))
 
 
 def _positive(operation: str, counted: int, reduction: str) -> int:
@@ -99,28 +109,49 @@ def _positive(operation: str, counted: int, reduction: str) -> int:
     return counted
 
 
-def _softmax_cross_entropy(logits: Any, labels: Any, ignore_index: int) -> Any:
-    """The fused kernel: logits (N, C, S), labels int64 (N, S) -> loss (N, S), 0 where ignored."""
-    data = logits.data
-    out = backend.empty("cross_entropy", data, labels.shape)
-    backend.kernels(data).softmax_cross_entropy_forward(out, data, labels, ignore_index)
-    return record(softmax_cross_entropy_rule, out, (logits,), (logits, labels, ignore_index))
+def _softmax_cross_entropy(logits: Any, data: Any, labels: Any, ignore_index: int, reduction: str, divisor: int) -> Any:
+    """Loss and reduction as one operation; labels are int64 (N, S), ignored ones give 0."""
+    stacked = data.reshape(_stacked(data.shape))
+    losses = backend.empty("cross_entropy", data, labels.shape)
+    backend.kernels(data).softmax_cross_entropy_forward(losses, stacked, labels, ignore_index)
+    out = (
+        losses.reshape(_without_classes(data.shape))
+        if reduction == "none"
+        else xp_of(losses).add.reduce(losses, None) / divisor
+    )
+    saved = (kept(logits, data), labels, ignore_index, reduction, divisor)
+    return record(cross_entropy_rule, out, (logits,), saved)
 
 
-def softmax_cross_entropy_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
-    """dx = dy (softmax(x) - onehot(label))."""
-    logits, labels, ignore_index = saved
+def cross_entropy_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
+    """dx = dy (softmax(x) - onehot(label)), dy shared among the labels that count."""
+    logits, labels, ignore_index, reduction, divisor = saved
     if isinstance(dy, Tensor):
-        return pull_back(lambda x: softmax_cross_entropy_definition(x, labels, ignore_index), (logits,), dy, needs)
+        definition = functools.partial(
+            cross_entropy_definition,
+            labels=labels,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            divisor=divisor,
+        )
+        return pull_back(definition, (logits,), dy, needs)
+    if reduction == "none":
+        dloss = dy.reshape(labels.shape)
+    else:
+        dloss = backend.empty("cross_entropy", logits, labels.shape)
+        dloss.fill(dy / divisor)
     dx = backend.empty("cross_entropy", logits, logits.shape)
-    (dloss,) = same_float("cross_entropy", dy=dy)
-    backend.kernels(logits).softmax_cross_entropy_backward(dx, dloss, logits, labels, ignore_index)
+    stacked = _stacked(logits.shape)
+    options = (dloss, logits.reshape(stacked), labels, ignore_index)
+    backend.kernels(logits).softmax_cross_entropy_backward(dx.reshape(stacked), *options)
     return (dx,)
 
 
-def softmax_cross_entropy_definition(logits: Any, labels: Any, ignore_index: int) -> Any:
-    """The kernel's oracle and its second derivatives: logits (N, C, S), labels (N, S)."""
-    return _picked(log_softmax(logits, 1), labels, ignore_index)
+def cross_entropy_definition(logits: Any, labels: Any, ignore_index: int, reduction: str, divisor: int) -> Any:
+    """The kernel's oracle and its second derivatives."""
+    shape = logits.shape
+    losses = _picked(log_softmax(reshape(logits, _stacked(shape)), 1), labels, ignore_index)
+    return reshape(losses, _without_classes(shape)) if reduction == "none" else sum(losses) / divisor
 
 
 def _picked(log_probabilities: Any, labels: Any, ignore_index: int) -> Any:

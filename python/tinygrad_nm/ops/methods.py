@@ -9,7 +9,8 @@ import numpy as np
 
 from .. import backend
 from .._errors import DtypeError, GradientError, ShapeError
-from ..tensor import Tensor, state
+from ..modes import thread
+from ..tensor import Tensor
 from . import activation, arithmetic, normalisation, product, reduction, shape
 from .dtype import astype, to
 from .operands import arrays, broadcast_shape
@@ -92,7 +93,7 @@ def _array_function(self: Tensor, function: Any, types: Any, args: Any, kwargs: 
 
 def _written(self: Tensor, operation: str) -> None:
     """Refuses a write that the tape would not see, and counts the others."""
-    if state.recording and self.node is not None:
+    if thread.modes.recording and self.node is not None:
         raise GradientError(
             f"{operation}: this tensor requires a gradient; write to it under no_grad(), or compute a new tensor"
         )
@@ -106,7 +107,7 @@ def _check_fits(self: Tensor, operation: str, data: Any) -> None:
 
 def _store(self: Tensor, operation: str, result: Any) -> Tensor:
     """Writes `result` over the values of self."""
-    if isinstance(result, Tensor) and result.node is not None and state.recording:
+    if isinstance(result, Tensor) and result.node is not None and thread.modes.recording:
         raise GradientError(f"{operation}: the value has a gradient that a write would lose; use no_grad() or detach()")
     _, data = arrays(operation, self, result)
     _check_fits(self, operation, data)
@@ -119,7 +120,7 @@ def _store(self: Tensor, operation: str, result: Any) -> Tensor:
 
 def _in_place(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def write(self: Tensor, other: Any) -> Tensor:
-        if state.recording and self.node is not None:
+        if thread.modes.recording and self.node is not None:
             _written(self, name)
         return _store(self, name, function(self, other))
 
@@ -136,7 +137,7 @@ def _augmented(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         if not isinstance(other, _OPERANDS):
             return NotImplemented
         on_tape = self.node is not None or (isinstance(other, Tensor) and other.node is not None)
-        if state.recording and on_tape and not (self.is_leaf and self.requires_grad):
+        if thread.modes.recording and on_tape and not (self.is_leaf and self.requires_grad):
             return function(self, other)
         return write(self, other)
 
@@ -145,7 +146,7 @@ def _augmented(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _setitem(self: Tensor, key: Any, new: Any) -> None:
     plain, _ = shape._key(self.data, key)
-    if isinstance(new, Tensor) and new.node is not None and state.recording:
+    if isinstance(new, Tensor) and new.node is not None and thread.modes.recording:
         raise GradientError("setitem: the value has a gradient that a write would lose; use no_grad() or detach()")
     _, data = arrays("setitem", self, new)
     _check_fits(self, "setitem", data)

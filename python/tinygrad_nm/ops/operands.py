@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import backend
 from .._errors import DtypeError, ShapeError
-from ..tensor import Tensor, state
+from ..modes import thread
+from ..tensor import Tensor
 
 
 def array(operation: str, x: Any) -> Any:
@@ -22,7 +23,7 @@ def array(operation: str, x: Any) -> Any:
         return x if x.dtype in backend.FLOATS else backend.native(x, operation)
     if isinstance(x, np.ndarray):
         return backend.native(x, operation)
-    if isinstance(x, np.floating) and state.sweeping:  # what a rule makes of 0-d arrays: its dtype counts
+    if isinstance(x, np.floating) and thread.modes.sweeping:  # what a rule makes of 0-d arrays: its dtype counts
         return backend.native(np.asarray(x), operation)
     if isinstance(x, (list, tuple, *backend.SCALARS)):
         return backend.from_data(x, None, operation)
@@ -31,6 +32,8 @@ def array(operation: str, x: Any) -> Any:
 
 def floating(operation: str, x: Any) -> Any:
     """The array of one operand; integers and bool become the default dtype."""
+    if isinstance(x, Tensor) and x.data.dtype.kind == "f":
+        return x.data
     a = array(operation, x)
     return a if backend.is_float(a) else a.astype(backend.get_default_dtype())
 
@@ -45,7 +48,7 @@ def arrays(operation: str, *operands: Any) -> tuple[Any, ...]:
     given = [x if isinstance(x, (bool, int, float)) else array(operation, x) for x in given]
     dtypes = [x.dtype for x in given if hasattr(x, "dtype")]
     if not dtypes:
-        dtype = next((x.dtype for x in operands if isinstance(x, np.floating)), None) if state.sweeping else None
+        dtype = next((x.dtype for x in operands if isinstance(x, np.floating)), None) if thread.modes.sweeping else None
         return tuple(backend.from_data(x, dtype, operation) for x in given)
     if all(d is dtypes[0] for d in dtypes) and dtypes[0].kind == "f":
         return tuple(given)
@@ -61,12 +64,32 @@ def arrays(operation: str, *operands: Any) -> tuple[Any, ...]:
 
 def same_float(operation: str, **operands: Any) -> tuple[Any, ...]:
     """The arrays of a kernel's operands (None stays None): all float32 or all float64."""
+    plain = _plain_floats(operands.values())
+    if plain is not None:
+        return plain
     found = {name: None if x is None else array(operation, x) for name, x in operands.items()}
     dtypes = {name: a.dtype for name, a in found.items() if a is not None}
     if len(set(dtypes.values())) > 1 or not all(d in backend.FLOATS for d in dtypes.values()):
         told = ", ".join(f"{name} is {d}" for name, d in dtypes.items())
         raise DtypeError(f"{operation}: {told}; all must be float32 or all float64: convert with .astype")
     return tuple(found.values())
+
+
+def _plain_floats(operands: Iterable[Any]) -> tuple[Any, ...] | None:
+    """The arrays of operands that need neither conversion nor a message, as nearly all do; else None."""
+    found = []
+    dtype = None
+    for x in operands:
+        data = x.data if isinstance(x, Tensor) else x
+        if data is not None:
+            if type(data) not in backend.DEVICES:
+                return None
+            if dtype is None:
+                dtype = data.dtype
+            elif data.dtype is not dtype:
+                return None
+        found.append(data)
+    return tuple(found) if dtype in backend.FLOATS else None
 
 
 def kept(x: Any, data: Any) -> Any:

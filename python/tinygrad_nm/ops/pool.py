@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from .. import backend
 from .._errors import ShapeError
 from ..autodiff import record
-from .operands import floating, image, pair, same_float
+from .operands import floating, image, pair
 from .operands import padding as padding_of
 
 Geometry = tuple[Any, ...]  # kernel (2), stride (2), padding top bottom left right, dilation (2), ceil_mode
@@ -22,6 +23,7 @@ def _geometry(operation: str, kernel_size: Any, stride: Any, padding: Any, dilat
     return (*kernel, *steps, *pads, *pair(operation, "dilation", dilation), bool(ceil_mode))
 
 
+@functools.lru_cache(maxsize=1024)
 def _output(operation: str, shape: tuple[int, ...], g: Geometry) -> tuple[int, ...]:
     """(N, C, OH, OW). In ceil mode the last window must start within the input or the padding before it."""
     image(operation, "input", shape)
@@ -52,7 +54,10 @@ def max_pool2d(
     kernel_size, stride (the kernel size if None), dilation: an int or (rows, columns). padding: an int, a pair, or
     ((top, bottom), (left, right)); padding never wins. ceil_mode: the output size is rounded up, as in PyTorch.
     """
-    geometry = _geometry("max_pool2d", kernel_size, stride, padding, dilation, ceil_mode)
+    return _max(x, _geometry("max_pool2d", kernel_size, stride, padding, dilation, ceil_mode))
+
+
+def _max(x: Any, geometry: Geometry) -> Any:
     data = floating("max_pool2d", x)
     shape = _output("max_pool2d", data.shape, geometry)
     out = backend.empty("max_pool2d", data, shape)
@@ -67,7 +72,7 @@ def max_pool2d_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
 
 def _scatter(dy: Any, positions: Any, shape: tuple[int, ...]) -> Any:
     """dx of max_pool2d: dy added at the positions of the maxima."""
-    (data,) = same_float("max_pool2d", dy=dy)
+    data = floating("max_pool2d", dy)
     out = backend.empty("max_pool2d", data, shape)
     backend.kernels(data).max_pool2d_backward(out, data, positions)
     return record(max_pool2d_scatter_rule, out, (dy,), (positions, shape))
@@ -79,7 +84,7 @@ def max_pool2d_scatter_rule(ddx: Any, needs: Any, out: Any, saved: Any) -> Any:
 
 def _gather(x: Any, positions: Any, shape: tuple[int, ...]) -> Any:
     """x at the positions of the maxima: max_pool2d with its choice held fixed."""
-    (data,) = same_float("max_pool2d", input=x)
+    data = floating("max_pool2d", x)
     out = backend.empty("max_pool2d", data, positions.shape)
     backend.kernels(data).max_pool2d_gather(out, data, positions)
     return record(max_pool2d_rule, out, (x,), (positions, shape))
@@ -114,7 +119,7 @@ def avg_pool2d_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
 
 def _spread(dy: Any, shape: tuple[int, ...], geometry: Geometry, count_include_pad: bool) -> Any:
     """dx of avg_pool2d: each dy shared among its window."""
-    (data,) = same_float("avg_pool2d", dy=dy)
+    data = floating("avg_pool2d", dy)
     out = backend.empty("avg_pool2d", data, shape)
     backend.kernels(data).avg_pool2d_backward(out, data, geometry, count_include_pad)
     return record(avg_pool2d_spread_rule, out, (dy,), (geometry, count_include_pad))

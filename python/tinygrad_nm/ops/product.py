@@ -6,10 +6,11 @@ from typing import Any
 
 from .. import backend
 from .._errors import ShapeError
-from ..autodiff import record
+from ..autodiff import place, record
+from ..tensor import Tensor
 from .activation import ACTIVATIONS, activate, activation_backward, resolve
 from .operands import array, broadcast_shape, count, kept, same_float
-from .reduction import sum, sum_to
+from .reduction import sum_into, sum_to
 from .shape import reshape, swap_last
 
 
@@ -68,7 +69,10 @@ def linear(x: Any, weight: Any, bias: Any = None, activation: Any = None) -> Any
     activation: None, a name such as "tanh", (name, parameter), or the function. The course's y = sigma(K y + b), with
     examples as rows. Raises ShapeError where the sizes do not fit.
     """
-    kind, parameter = resolve("linear", activation)
+    return _linear(x, weight, bias, *resolve("linear", activation))
+
+
+def _linear(x: Any, weight: Any, bias: Any, kind: str = "identity", parameter: float = 0.0) -> Any:
     x_data, w, b = same_float("linear", input=x, weight=weight, bias=bias)
     if w.ndim != 2:
         raise ShapeError(f"linear: weight has shape {w.shape}, but (out, in) is needed")
@@ -78,9 +82,9 @@ def linear(x: Any, weight: Any, bias: Any = None, activation: Any = None) -> Any
         raise ShapeError(f"linear: bias has shape {b.shape}, but weight {w.shape} expects {w.shape[:1]}")
     if x_data.ndim != 2:
         flat = reshape(x, (count(x_data.shape[:-1]), w.shape[1]))
-        return reshape(linear(flat, weight, bias, activation), (*x_data.shape[:-1], w.shape[0]))
+        return reshape(_linear(flat, weight, bias, kind, parameter), (*x_data.shape[:-1], w.shape[0]))
     if kind != "identity" and not ACTIVATIONS[kind].from_output:
-        return activate(linear(x, weight, bias), kind, parameter)
+        return activate(_linear(x, weight, bias), kind, parameter)
     out = backend.empty("linear", w, (x_data.shape[0], w.shape[0]))
     backend.kernels(out).gemm(out, x_data, w.T, 1.0, 0.0, b, kind, parameter)
     saved = (kept(x, x_data), kept(weight, w), kind, parameter)
@@ -91,8 +95,16 @@ def linear_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     """With dz = dy sigma'(z): dx = dz K, dK = dz^T x, db = the sum of dz over the examples."""
     x, weight, kind, parameter = saved
     dz = dy if kind == "identity" else activation_backward(dy, out, kind, parameter)
-    return (
-        _batched(dz, weight) if needs[0] else None,
-        _batched(swap_last(dz), x) if needs[1] else None,
-        sum(dz, 0) if needs[2] else None,
-    )
+    if isinstance(dz, Tensor):
+        products = _batched(dz, weight) if needs[0] else None, _batched(swap_last(dz), x) if needs[1] else None
+    else:
+        products = _product(needs[0], dz, weight), _product(needs[1], dz.T, x)
+    return *products, None if needs[2] is None else sum_into(needs[2], dz, (0,))
+
+
+def _product(need: Any, a: Any, b: Any) -> Any:
+    """The matrix a b, plain arrays, in the place that `need` offers (autodiff.place)."""
+    out = place(need, "linear", a, (a.shape[0], b.shape[1]))
+    if out is not None:
+        backend.kernels(out).gemm(out, a, b)
+    return out

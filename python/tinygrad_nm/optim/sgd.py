@@ -10,9 +10,10 @@ import numpy as np
 
 from .. import backend
 from .._errors import DtypeError
+from ..modes import thread
 from ..nn.flat import FlatGroup, FlatParameters
 from ..nn.module import Parameter
-from ..tensor import Tensor, state
+from ..tensor import Tensor
 
 
 class SGD:
@@ -83,7 +84,7 @@ class SGD:
             else:
                 self._step_each(group.parameters, group)
         self._step_each([p for p in self.params if not isinstance(p, Parameter)], None)
-        state.step += 1
+        thread.modes.step += 1
 
     def _step_each(self, parameters: list[Any], group: FlatGroup | None) -> None:
         for p in parameters:
