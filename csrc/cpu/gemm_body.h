@@ -38,8 +38,9 @@ void pack_panel(T* panel, const T* source, int64_t across, int64_t along, int us
                 panel[p * width + w] = w < used ? source[w * across + p * along] : T(0);
         return;
     }
-    // A store may run over into the next row of the panel, which is written later; the last row is cut.
-    for (int w = 0; w < width; w += lanes) {
+    // A store may run over into the next row of the panel, whose first lanes are written last; the last row
+    // is cut.
+    for (int w = (width - 1) / lanes * lanes; w >= 0; w -= lanes) {
         const int here = used - w < lanes ? used - w : lanes;
         for (int64_t p = 0; p < kc; p += lanes) {
             const int steps = int(smaller(lanes, kc - p));

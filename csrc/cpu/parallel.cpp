@@ -52,7 +52,7 @@ struct Job {
     void (*task)(void*, int64_t);
     void* context;
     int shares;
-    Share share[most_shares];
+    Share share[most_shares] = {};
     std::atomic<int> threads{0};
     std::atomic<bool> failed{false};
     std::exception_ptr error{};
