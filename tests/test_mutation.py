@@ -65,6 +65,9 @@ NO_ROW = {
     "set_max_threads",
     "threads_used",
     "arena_bytes",
+    "peak_arithmetic",
+    "peak_memory",
+    "peak_read",
 }
 FACTORS = {"sign": -1.0, "factor 1.01": 1.01}
 

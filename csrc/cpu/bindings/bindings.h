@@ -13,5 +13,6 @@ void bind_normalisation(pybind11::module_& m);
 void bind_loss(pybind11::module_& m);
 void bind_dropout(pybind11::module_& m);
 void bind_sgd(pybind11::module_& m);
+void bind_peak(pybind11::module_& m);
 
 }  // namespace tinygrad_nm
