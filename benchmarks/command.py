@@ -18,6 +18,7 @@ from engines import PEERS, Unsupported
 from table import Measured, Row, row, save, show, summary
 from targets import Target
 from timing import QUICK, NotAsleep, Plan, interleaved
+from tinygrad_nm import _cpu
 from tinygrad_nm.cli.limits import Limits, measure, threads_set
 from tinygrad_nm.cli.roofline import step_seconds
 from workers import Failed, Variant, Worker, prepared, started
@@ -36,6 +37,7 @@ class Options:
     json: Path | None
     only: str
     quick: bool
+    avx2: bool
     reruns: int
     data: Path | None
 
@@ -61,6 +63,7 @@ def parser(question: str, peers: Iterable[str], dtypes: str = "float32") -> argp
     result.add_argument("--json", type=Path, help="also write the rows to this file")
     result.add_argument("--only", default="", help="rows whose name, shape and dtype contain this text")
     result.add_argument("--quick", action="store_true", help="one short rerun: to see that it works, not for figures")
+    result.add_argument("--avx2", action="store_true", help="keep every engine from instructions beyond AVX2")
     result.add_argument("--reruns", type=int, help="a row is the median of so many (default: 3; 1 if --quick)")
     return result
 
@@ -79,7 +82,7 @@ def options(parsed: argparse.Namespace, fail: Callable[[str], Any]) -> Options:
     if reruns < 1 or parsed.threads < 1 or not dtypes:
         fail("--reruns and --threads must be 1 or more, and --dtype must name one")
     data = getattr(parsed, "data", None)
-    return Options(peers, parsed.threads, dtypes, parsed.json, parsed.only, parsed.quick, reruns, data)
+    return Options(peers, parsed.threads, dtypes, parsed.json, parsed.only, parsed.quick, parsed.avx2, reruns, data)
 
 
 def asked(question: str, peers: Iterable[str], arguments: list[str] | None, dtypes: str = "float32") -> Options:
@@ -109,6 +112,8 @@ class Benchmark:
         if not self.rows:
             say(f"{self.name}: no row contains {self.given.only!r}")
             return 2
+        if self.given.avx2 and _cpu.isa() == "avx512":  # as in the workers
+            _cpu.set_isa("avx2")
         for dtype in self.given.dtypes:
             self.limits[dtype] = measure(dtype, self.given.threads, 0.02 if self.given.quick else 0.1)
             say(str(self.limits[dtype]))
@@ -122,7 +127,7 @@ class Benchmark:
 
     def measure_all(self) -> None:
         """All reruns, in the same worker processes."""
-        workers = started(["ours", *self.given.peers], self.given.threads, say)
+        workers = started(["ours", *self.given.peers], self.given.threads, self.given.avx2, say)
         self.versions = {name: worker.version for name, worker in workers.items()}
         say("; ".join(self.versions.values()))
         try:

@@ -53,7 +53,7 @@ class Memory(Benchmark):
 
     def _compare(self, case: Case, engines: list[str]) -> None:
         """Answers of all variants, in processes that are not measured."""
-        workers = [Worker(engine, self.given.threads) for engine in engines]
+        workers = [Worker(engine, self.given.threads, self.given.avx2) for engine in engines]
         try:
             self.versions = {worker.engine: worker.version for worker in workers}
             self.known = {worker.engine: prepared(worker, case, say) for worker in workers}
@@ -67,7 +67,7 @@ class Memory(Benchmark):
 
     def _peak(self, case: Case, engine: str, name: str) -> float:
         """Bytes of a fresh process that prepares this variant alone and trains some steps."""
-        worker = Worker(engine, self.given.threads)
+        worker = Worker(engine, self.given.threads, self.given.avx2)
         try:
             variant = next(v for v in prepared(worker, replace(case, variant=name), say) if v.name == name)
             variant.time(STEPS)

@@ -20,20 +20,36 @@ from workloads import Case
 HERE = Path(__file__).resolve().parent
 
 
+# What keeps each engine from instructions beyond AVX2, so that a newer processor shows what an older one would do.
+# ONNX Runtime chooses by the processor alone.
+AVX512 = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR"
+ONLY_AVX2 = {
+    "TINYGRAD_NM_ISA": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": AVX512,
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+}
+UNLIMITED = ("onnxruntime",)
+
+
 class Failed(Exception):
     """A worker could not do what it was asked for."""
 
 
 class Worker:
-    """A process with one engine, limited to so many processors and threads."""
+    """A process with one engine, limited to so many processors and threads, and to AVX2 where asked for."""
 
-    def __init__(self, engine: str, threads: int) -> None:
+    def __init__(self, engine: str, threads: int, avx2: bool = False) -> None:
         self.engine = engine
         allowed = sorted(os.sched_getaffinity(0))[:threads]
         environment = os.environ | dict.fromkeys(
             ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC"), str(threads)
         )
         environment |= {"PYTHONWARNINGS": "ignore", "JAX_PLATFORMS": "cpu", "TORCH_LOGS": "-all"}
+        environment |= ONLY_AVX2 if avx2 else {}
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "worker.py"), engine, str(threads)],
             stdin=subprocess.PIPE,
@@ -119,7 +135,7 @@ def missing(engine: str) -> str | None:
     return f"{engine} is not installed and not compared: pip install 'tinygrad-nm[bench]'"
 
 
-def started(engines: list[str], threads: int, say: Any) -> dict[str, Worker]:
+def started(engines: list[str], threads: int, avx2: bool, say: Any) -> dict[str, Worker]:
     """A worker for each engine that is there; for each that is not, a line that says so."""
     workers: dict[str, Worker] = {}
     for engine in engines:
@@ -127,8 +143,10 @@ def started(engines: list[str], threads: int, say: Any) -> dict[str, Worker]:
         if line is not None:
             say(line)
             continue
+        if avx2 and engine in UNLIMITED:
+            say(f"{engine} cannot be kept to AVX2: it uses all that the processor has")
         try:
-            workers[engine] = Worker(engine, threads)
+            workers[engine] = Worker(engine, threads, avx2)
         except Failed as error:
             say(f"{engine} cannot start and is not compared: {error}")
     return workers

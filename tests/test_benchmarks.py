@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tinygrad_nm import _cpu
 from tinygrad_nm.cli.limits import Limits
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -131,7 +132,7 @@ def test_every_script_is_there_and_answers_help(capsys: pytest.CaptureFixture[st
             importlib.import_module(name).main(["--help"])
         assert ended.value.code == 0
         told = capsys.readouterr().out
-        for option in ("--peers", "--threads", "--dtype", "--json", "--only", "--quick", "--reruns"):
+        for option in ("--peers", "--threads", "--dtype", "--json", "--only", "--quick", "--avx2", "--reruns"):
             assert option in told, name
 
 
@@ -415,6 +416,15 @@ def test_a_worker_answers_and_its_errors_come_back(numpy_worker: Any) -> None:
         numpy_worker.ask("time", "no such variant", 1)
     with pytest.raises(Unsupported):
         numpy_worker.ask("prepare", next(iter(targets.train(("float32",))))[0])
+
+
+def test_avx2_keeps_our_engine_to_it(capsys: pytest.CaptureFixture[str]) -> None:
+    if not any(name == "avx2" and available for name, available, _ in _cpu.isas()):
+        pytest.skip("the processor lacks AVX2")
+    made = workers.started(["ours"], 1, True, print)
+    version = made["ours"].version
+    made["ours"].close()
+    assert version.endswith("(avx2)")
 
 
 def test_a_worker_that_ends_or_cannot_start(numpy_worker: Any) -> None:
