@@ -109,7 +109,11 @@ def interleaved(contestants: Mapping[str, Contestant], plan: Plan, process: Call
     rounds, turn = 1, 0
     while turn < rounds:
         for key in keys[turn % len(keys) :] + keys[: turn % len(keys)]:
-            times[key].append(watched(contestants[key], calls[key], others[key], plan) / calls[key])
+            seconds = watched(contestants[key], calls[key], others[key], plan)
+            while seconds < plan.seconds / 2:  # it was slower when the calls were counted
+                calls[key] = max(calls[key] + 1, round(calls[key] * plan.seconds / max(seconds, 1e-9)))
+                seconds = watched(contestants[key], calls[key], others[key], plan)
+            times[key].append(seconds / calls[key])
         if turn == 0:
             rounds = plan.rounds_for(max(times[key][0] * calls[key] for key in keys))
         turn += 1

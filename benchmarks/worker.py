@@ -19,6 +19,8 @@ import numpy as np
 from engines import Unsupported, Work
 from workloads import Case
 
+WAKE = 0.01  # seconds of calls before those that count: threads that slept take some milliseconds to run on all cores
+SLOW = 0.1  # seconds of a call beside which that is nothing
 SAMPLE = 4096  # numbers of each array of an answer that are compared
 
 
@@ -29,10 +31,12 @@ class Engine:
         self.module = importlib.import_module(f"engines.{name}")
         self.version = self.module.start(threads)
         self.works: dict[str, Work] = {}
+        self.last: dict[str, float] = {}  # seconds of a call, by variant
 
     def prepare(self, case: Case) -> dict[str, str | None]:
         """Makes the case's work ready: for each variant None, or the reason why it cannot run."""
         self.works.clear()
+        self.last.clear()
         gc.collect()
         made = self.module.prepare(case, case.inputs())
         self.works = {name: work for name, work in made.items() if isinstance(work, Work)}
@@ -50,17 +54,21 @@ class Engine:
         self.works = {name: work for name, work in self.works.items() if name in variants}
 
     def time(self, variant: str, calls: int) -> float:
-        """Seconds of so many calls, without Python's garbage collector."""
+        """Seconds of so many calls, after some that do not count, without Python's garbage collector."""
         work = self.works[variant]
         if work.enter is not None:
             work.enter()
         run = work.run
         gc.disable()
+        awake = time.perf_counter() + WAKE
+        while self.last.get(variant, 0.0) < SLOW and time.perf_counter() < awake:
+            run()
         start = time.perf_counter()
         for _ in range(calls):
             run()
         seconds = time.perf_counter() - start
         gc.enable()
+        self.last[variant] = seconds / calls
         return seconds
 
     def peak_memory(self) -> int:

@@ -207,6 +207,13 @@ def test_median_and_fewer_rounds_for_the_slow() -> None:
     assert [timing.Plan(budget=4.0).rounds_for(s) for s in (0.01, 1.0, 100.0)] == [9, 4, 2]
 
 
+def test_a_turn_that_became_short_is_made_longer() -> None:
+    fake = Fake([], "a", 0.001)
+    slow = iter([0.05, 0.05])  # while it is counted
+    fake.time = lambda calls: next(slow, calls * 1e-4)  # type: ignore[method-assign]
+    assert timing.interleaved({"a": fake}, timing.Plan(rounds=2), lambda key: key) == {"a": pytest.approx(1e-4)}
+
+
 def test_calls_fill_a_turn() -> None:
     for seconds in (1e-6, 1e-3, 0.5):
         calls = timing.calls_for(Fake([], "a", seconds), 0.03)
