@@ -50,47 +50,55 @@ class Case:
         return INPUTS[self.kind](generator, np.dtype(self.dtype), **self.options)
 
 
+def _numbers(z: Any, shape: Any, dtype: Any) -> np.ndarray:
+    """Of mean 0 and variance 1; uniform, which is four times faster to draw than normal."""
+    found: np.ndarray = z.random(shape, dtype)
+    found -= 0.5
+    found *= np.sqrt(12).astype(dtype)
+    return found
+
+
 def _gemm(z: Any, dtype: Any, m: int, n: int, k: int, turned: str) -> dict[str, np.ndarray]:
     """a (m, k) and b (k, n); an operand in `turned` lies in memory as its transpose and is handed over as a view."""
     a, b = ((k, m) if "a" in turned else (m, k)), ((n, k) if "b" in turned else (k, n))
-    return {"a": z.standard_normal(a, dtype), "b": z.standard_normal(b, dtype)}
+    return {"a": _numbers(z, a, dtype), "b": _numbers(z, b, dtype)}
 
 
 def _conv2d(z: Any, dtype: Any, batch: int, size: int, layer: tuple[Any, ...], sweep: str) -> dict[str, np.ndarray]:
     c = Conv(*layer)
     out = (size + 2 * c.padding - c.kernel) // c.stride + 1
     return {
-        "x": z.standard_normal((batch, c.inputs, size, size), dtype),
-        "w": z.standard_normal((c.outputs, c.inputs // c.groups, c.kernel, c.kernel), dtype),
-        "dy": z.standard_normal((batch, c.outputs, out, out), dtype),
+        "x": _numbers(z, (batch, c.inputs, size, size), dtype),
+        "w": _numbers(z, (c.outputs, c.inputs // c.groups, c.kernel, c.kernel), dtype),
+        "dy": _numbers(z, (batch, c.outputs, out, out), dtype),
     }
 
 
 def _activation(z: Any, dtype: Any, shape: tuple[int, ...], function: str, sweep: str) -> dict[str, np.ndarray]:
-    return {"x": 2 * z.standard_normal(shape, dtype), "dy": z.standard_normal(shape, dtype)}
+    return {"x": 2 * _numbers(z, shape, dtype), "dy": _numbers(z, shape, dtype)}
 
 
 def _pool(z: Any, dtype: Any, shape: tuple[int, ...], function: str, kernel: int, stride: int, sweep: str) -> Any:
     out = tuple((n - kernel) // stride + 1 for n in shape[2:])
-    return {"x": z.standard_normal(shape, dtype), "dy": z.standard_normal((*shape[:2], *out), dtype)}
+    return {"x": _numbers(z, shape, dtype), "dy": _numbers(z, (*shape[:2], *out), dtype)}
 
 
 def _cross_entropy(z: Any, dtype: Any, rows: int, classes: int, sweep: str) -> dict[str, np.ndarray]:
-    return {"x": z.standard_normal((rows, classes), dtype), "labels": z.integers(0, classes, rows)}
+    return {"x": _numbers(z, (rows, classes), dtype), "labels": z.integers(0, classes, rows)}
 
 
 def _lrn(z: Any, dtype: Any, shape: tuple[int, ...], sweep: str) -> dict[str, np.ndarray]:
-    return {"x": z.standard_normal(shape, dtype), "dy": z.standard_normal(shape, dtype)}
+    return {"x": _numbers(z, shape, dtype), "dy": _numbers(z, shape, dtype)}
 
 
 def _sgd(z: Any, dtype: Any, n: int) -> dict[str, np.ndarray]:
-    return {"w": z.standard_normal(n, dtype), "g": z.standard_normal(n, dtype)}
+    return {"w": _numbers(z, n, dtype), "g": _numbers(z, n, dtype)}
 
 
 def _network(z: Any, dtype: Any, model: str, batch: int) -> dict[str, np.ndarray]:
     network = NETWORKS[model]
     return {
-        "x": z.standard_normal((batch, *network.input_shape), dtype),
+        "x": _numbers(z, (batch, *network.input_shape), dtype),
         "labels": z.integers(0, network.classes, batch),
     }
 
