@@ -174,6 +174,11 @@ KERNELS = [
         lambda z: [z(41), z(41), z(41), 0.5, 0.5, 0.25, True, False],
         written=(0, 2),
     ),
+    Kernel("peak_arithmetic", "peak_arithmetic", lambda z: [z(3, 37), z(3, 37), 2.0, 1.0, 5]),
+    Kernel("peak_memory", "peak_memory", lambda z: [z(41), z(41), z(41), 2.0]),
+    Kernel("peak_memory-copy", "peak_memory", lambda z: [z(41), z(41), None, 0.0]),
+    Kernel("peak_memory-update", "peak_memory", lambda z: [z(41), None, z(41), 2.0]),
+    Kernel("peak_read", "peak_read", lambda z: [z(3), z(3, 131)]),
 ]
 
 

@@ -70,6 +70,9 @@ NO_ROW = {
     "set_memory_limit",
     "memory_stats",
     "reset_peak_memory",
+    "peak_arithmetic",
+    "peak_memory",
+    "peak_read",
 }
 FACTORS = {"sign": -1.0, "factor 1.01": 1.01}
 

@@ -115,6 +115,9 @@ LARGE = [
         lambda z: [z(500_000), z(500_000), z(500_000), 0.1, 0.9, 5e-4, False, True],
         written=(0, 2),
     ),
+    Kernel("peak_arithmetic", "peak_arithmetic", lambda z: [z(16, 192), z(16, 192), 0.5, 1.0, 2000]),
+    Kernel("peak_memory", "peak_memory", lambda z: [z(500_000), z(500_000), z(500_000), 3.0]),
+    Kernel("peak_read", "peak_read", lambda z: [z(16), z(16, 30_000)]),
 ]
 
 

@@ -25,6 +25,7 @@ PYBIND11_MODULE(_cpu, m) {
     bind_memory(m);
     bind_dropout(m);
     bind_sgd(m);
+    bind_peak(m);
 
     m.def(
         "isa", [] { return std::string(current_isa().name); }, "Name of the instruction set in use.");

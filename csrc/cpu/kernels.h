@@ -7,6 +7,7 @@
 #include "cpu/gemm.h"
 #include "cpu/loss.h"
 #include "cpu/normalisation.h"
+#include "cpu/peak.h"
 #include "cpu/pool2d.h"
 #include "cpu/sgd.h"
 
@@ -34,6 +35,9 @@ struct KernelTable {
     void (*softmax_cross_entropy_backward)(const SoftmaxCrossEntropy<T>&);
     void (*dropout)(const Dropout<T>&);
     void (*sgd_update)(const SgdUpdate<T>&);
+    void (*peak_arithmetic)(const PeakArithmetic<T>&);
+    void (*peak_memory)(const PeakMemory<T>&);
+    void (*peak_read)(const PeakRead<T>&);
 };
 
 struct Kernels {

@@ -14,5 +14,6 @@ void bind_loss(pybind11::module_& m);
 void bind_memory(pybind11::module_& m);
 void bind_dropout(pybind11::module_& m);
 void bind_sgd(pybind11::module_& m);
+void bind_peak(pybind11::module_& m);
 
 }  // namespace tinygrad_nm

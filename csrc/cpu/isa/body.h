@@ -16,6 +16,7 @@
 #include "cpu/gemm_body.h"
 #include "cpu/loss_body.h"
 #include "cpu/normalisation_body.h"
+#include "cpu/peak_body.h"
 #include "cpu/pool2d_body.h"
 #include "cpu/sgd_body.h"
 
@@ -44,6 +45,9 @@ constexpr KernelTable<T> kernel_table = {
     .softmax_cross_entropy_backward = softmax_cross_entropy_backward_kernel<T>,
     .dropout = dropout_kernel<T>,
     .sgd_update = sgd_update<T>,
+    .peak_arithmetic = peak_arithmetic<T>,
+    .peak_memory = peak_memory<T>,
+    .peak_read = peak_read<T>,
 };
 
 }  // namespace

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from typer import Argument, Option
 
 import tinygrad_nm as nm
 from tinygrad_nm.cli.info import report
 from tinygrad_nm.cli.problem import Settings
-from tinygrad_nm.cli.recipes import DEEP, SCHEDULES, SUMMARISED, TRAINABLE, deep_options, summarised
+from tinygrad_nm.cli.recipes import DEEP, SCHEDULES, SUMMARISED, TRAINABLE, builder, deep_options, known, summarised
 from tinygrad_nm.cli.session import Session
 from tinygrad_nm.data.download import MIRRORS, download_mnist
 
@@ -96,6 +97,45 @@ def summary(
     with told(ValueError, MemoryError):
         network = summarised(model, deep_options(model, depth, width, activation))
     typer.echo(str(nm.nn.summary(network)))
+
+
+@app.command()
+def roofline(
+    model: Annotated[str, Argument(help=f"one of {', '.join(SUMMARISED)}")],
+    batch: Annotated[int | None, Option(help="examples a step [default: 64, alexnet 32]")] = None,
+    dtype: Annotated[str, Option(help="float32 or float64")] = "float32",
+    threads: Annotated[int | None, Option(help="the most threads a kernel uses")] = None,
+    seconds: Annotated[float, Option(help="time for each layer and pass")] = 0.3,
+    json: Annotated[Path | None, Option(help="also write limits and points to this file")] = None,
+    picture: Annotated[Path | None, Option(help="also draw the roofline into this file (.png, .svg, .pdf)")] = None,
+    depth: Depth = None,
+    width: Width = None,
+    activation: Activation = None,
+) -> None:
+    """Measure this machine's peak arithmetic and memory bandwidth, and how near each layer of MODEL comes.
+
+    Per layer and pass of one training step: time, GFLOP/s, GB/s, operations a byte, share of the attainable limit,
+    and what bounds it.
+    """
+    from tinygrad_nm.cli import roofline as measured
+
+    batch = (32 if model == "alexnet" else 64) if batch is None else batch
+    with told(ValueError, OSError, MemoryError):
+        known("roofline", "dtype", dtype, ("float32", "float64"))
+        if batch < 1:
+            raise ValueError(f"roofline: --batch is {batch}; use 1 or more")
+        deep = deep_options(model, depth, width, activation)
+        build = builder("roofline", model, deep)
+        limits, points = measured.roofline(build, model, batch, dtype, threads, seconds)
+        typer.echo(str(limits))
+        console = Console()
+        Console(width=console.width if console.is_terminal else 120).print(
+            measured.table(points)
+        )  # a pipe has no width
+        if json is not None:
+            measured.save_json(json, model, batch, limits, points)
+        if picture is not None:
+            measured.save_picture(picture, model, batch, limits, points)
 
 
 @app.command()

@@ -138,7 +138,12 @@ SUMMARISED = (*TRAINABLE, "alexnet")
 
 def summarised(model: str, deep: DeepOptions) -> Any:
     """The network that `tinygrad-nm summary` describes; `deep` is that of peaks. ValueError if unknown."""
-    known("summary", "model", model, SUMMARISED)
+    return builder("summary", model, deep)(dtype=None)
+
+
+def builder(command: str, model: str, deep: DeepOptions) -> Callable[..., Any]:
+    """A function of `dtype` that builds the network; `deep` is that of peaks. ValueError if unknown."""
+    known(command, "model", model, SUMMARISED)
     if model == "deep":
-        return deep.build(2, 5, None)
-    return nm.nn.AlexNet() if model == "alexnet" else DIGIT_MODELS[model].build()
+        return lambda dtype: deep.build(2, 5, dtype)
+    return nm.nn.AlexNet if model == "alexnet" else DIGIT_MODELS[model].build

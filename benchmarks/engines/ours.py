@@ -1,0 +1,228 @@
+"""tinygrad_nm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import tinygrad_nm as nm
+from engines import Unsupported, Work
+from networks import LEARNING_RATE, MOMENTUM, NETWORKS, Conv
+from tinygrad_nm import _cpu
+from workloads import LRN_NUMBERS, SGD_NUMBERS, Case
+
+NAME = "ours"
+MODELS = {"lenet": nm.nn.LeNet, "lenet5": nm.nn.LeNet5, "alexnet": nm.nn.AlexNet}
+
+
+def start(threads: int) -> str:
+    """Sets the number of threads; the version."""
+    nm.set_num_threads(threads)
+    return f"tinygrad_nm {nm.__version__} ({_cpu.isa()})"
+
+
+def prepare(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
+    """The one way we have for each kind of work."""
+    if case.kind not in KINDS:
+        raise Unsupported(f"ours: no {case.kind}")
+    return KINDS[case.kind](case, inputs)
+
+
+def _gemm(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
+    a, b = (inputs[name].T if name in case.options["turned"] else inputs[name] for name in "ab")
+    out = np.empty((case.options["m"], case.options["n"]), case.dtype)
+    return _one(lambda: _cpu.gemm(out, a, b), c=out)
+
+
+def _one(run: Any, **results: np.ndarray) -> dict[str, Work | str]:
+    """A call that writes into these arrays."""
+
+    def answer() -> dict[str, np.ndarray]:
+        run()
+        return results
+
+    return {"": Work(run, answer)}
+
+
+def _conv2d(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
+    layer, sweep = Conv(*case.options["layer"]), case.options["sweep"]
+    x, w, dy = (inputs[name] for name in ("x", "w", "dy"))
+    how = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
+
+    def forward() -> dict[str, Any]:
+        return {"y": nm.conv2d(x, w, **how)}
+
+    def backward_input() -> dict[str, Any]:
+        return {"dx": nm.conv2d_backward_input(dy, w, x.shape, **how)}
+
+    def backward_weight() -> dict[str, Any]:
+        return {"dw": nm.conv2d_backward_weight(x, dy, w.shape, **how)}
+
+    sweeps = {
+        "forward": forward,
+        "backward_input": backward_input,
+        "backward_weight": backward_weight,
+        "backward": lambda: backward_input() | backward_weight(),
+    }
+    run = sweeps[sweep]
+    return {"": Work(run, lambda: {name: value.numpy() for name, value in run().items()})}
+
+
+def _activation(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
+    x, dy, function = inputs["x"], inputs["dy"], case.options["function"]
+    out = np.empty_like(x)
+    if case.options["sweep"] == "forward":
+        return _one(lambda: _cpu.activation_forward(out, x, function, 0.0), y=out)
+    y = np.empty_like(x)  # the derivatives of all three follow from the output
+    _cpu.activation_forward(y, x, function, 0.0)
+    return _one(lambda: _cpu.activation_backward(out, dy, y, function, 0.0), dx=out)
+
+
+def _pool(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
+    x, dy = inputs["x"], inputs["dy"]
+    kernel, stride = case.options["kernel"], case.options["stride"]
+    geometry = (kernel, kernel, stride, stride, 0, 0, 0, 0, 1, 1, False)
+    y, dx = np.empty_like(dy), np.empty_like(x)
+    forward = case.options["sweep"] == "forward"
+    if case.options["function"] == "avg":
+        if forward:
+            return _one(lambda: _cpu.avg_pool2d_forward(y, x, geometry, True), y=y)
+        return _one(lambda: _cpu.avg_pool2d_backward(dx, dy, geometry, True), dx=dx)
+    positions = _positions(x, kernel, stride)
+    if forward:
+        return _one(lambda: _cpu.max_pool2d_forward(y, positions, x, geometry), y=y)
+    return _one(lambda: _cpu.max_pool2d_backward(dx, dy, positions), dx=dx)
+
+
+def _positions(x: np.ndarray, kernel: int, stride: int) -> np.ndarray:
+    """Where the maxima lie, in the form in which the tape keeps it."""
+    node = nm.max_pool2d(nm.tensor(x, requires_grad=True), kernel, stride).node
+    return next(a for a in node.saved if isinstance(a, np.ndarray) and a.dtype.kind in "iu")
+
+
+def _cross_entropy(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
+    x, labels = inputs["x"][:, :, None], inputs["labels"][:, None]
+    loss, dx = np.empty(labels.shape, x.dtype), np.empty_like(x)
+    if case.options["sweep"] == "forward":
+        return _one(lambda: _cpu.softmax_cross_entropy_forward(loss, x, labels, -100), loss=loss[:, 0])
+    dloss = np.ones_like(loss)
+    return _one(lambda: _cpu.softmax_cross_entropy_backward(dx, dloss, x, labels, -100), dx=dx[:, :, 0])
+
+
+def _lrn(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
+    x, dy, out = inputs["x"], inputs["dy"], np.empty_like(inputs["x"])
+    numbers = (*LRN_NUMBERS.values(), True, 1)
+    if case.options["sweep"] == "forward":
+        return _one(lambda: _cpu.local_response_norm_forward(out, x, *numbers), y=out)
+    return _one(lambda: _cpu.local_response_norm_backward(out, dy, x, *numbers), dx=out)
+
+
+def _sgd(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
+    w, g = inputs["w"], inputs["g"]
+    v = np.zeros_like(w)
+    lr, momentum, decay = SGD_NUMBERS.values()
+    return _one(lambda: _cpu.sgd_update(w, g, v, lr, momentum, decay, False, False), w=w)
+
+
+def model_of(case: Case) -> Any:
+    """The model with the weights that every engine starts from."""
+    name = case.options["model"]
+    model = MODELS[name](dtype=case.dtype)
+    model.load_state_dict(NETWORKS[name].weights(case.dtype))
+    return model
+
+
+def _trainer(case: Case) -> tuple[Any, Any]:
+    """(model, step(x, labels) -> loss)."""
+    model = model_of(case)
+    optimizer = nm.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+
+    def step(x: Any, labels: Any) -> Any:
+        loss = nm.cross_entropy(model(x), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return model, step
+
+
+def _after_a_step(model: Any, step: Any, x: Any, labels: Any) -> dict[str, np.ndarray]:
+    """Loss, gradients and weights of one step without dropout."""
+    model.eval()
+    found = {"loss": np.asarray(step(x, labels).numpy())}
+    model.train()
+    for name, parameter in model.named_parameters():
+        found[f"gradient {name}"] = parameter.grad.numpy()
+        found[f"weight {name}"] = parameter.detach().numpy()
+    return found
+
+
+def _train(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
+    x, labels = inputs["x"], inputs["labels"]
+    model, step = _trainer(case)
+    return {"": Work(lambda: step(x, labels), lambda: _after_a_step(model, step, x, labels))}
+
+
+def _epoch(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
+    x, labels, batch = inputs["x"], inputs["labels"], case.options["batch"]
+    model, step = _trainer(case)
+    loader = nm.data.Loader((x, labels), batch)
+
+    def epoch() -> None:
+        for images, targets in loader:
+            step(images, targets)
+
+    return {"Loader": Work(epoch, lambda: _after_a_step(model, step, x[:batch], labels[:batch]))}
+
+
+def _infer(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
+    model, x = model_of(case).eval(), inputs["x"]
+
+    def run() -> Any:
+        with nm.no_grad():
+            return model(x)
+
+    return {"": Work(run, lambda: {"scores": run().numpy()})}
+
+
+def _overhead(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
+    t = nm.tensor(inputs["t"], requires_grad=True)
+    start = nm.tensor(inputs["t"], requires_grad=True)
+    one = np.ones_like(inputs["t"])
+    chain = range(case.options["chain"])
+    steps = {
+        "t * c": lambda y: y * 0.999,
+        "t + t": lambda y: y + t,
+        "tanh": nm.tanh,
+    }
+    apply = steps[case.options["operation"]]
+
+    def run() -> None:
+        start.grad = t.grad = None
+        y = start
+        for _ in chain:
+            y = apply(y)
+        y.backward(one)
+
+    def answer() -> dict[str, np.ndarray]:
+        run()
+        return {"gradient": start.grad.numpy()}
+
+    return {"": Work(run, answer)}
+
+
+KINDS = {
+    "gemm": _gemm,
+    "conv2d": _conv2d,
+    "activation": _activation,
+    "pool": _pool,
+    "cross_entropy": _cross_entropy,
+    "lrn": _lrn,
+    "sgd": _sgd,
+    "train": _train,
+    "infer": _infer,
+    "epoch": _epoch,
+    "overhead": _overhead,
+}
