@@ -167,6 +167,8 @@ KERNELS = [
         "activation_backward",
         lambda z: [z(3, 2, 35), z(3, 2, 35), z(3, 2, 35), "gelu", 0.0],
     ),
+    Kernel("bias_backward", "bias_backward", lambda z: [z(5), z(3, 5, 7, 2)]),
+    Kernel("bias_backward-rows", "bias_backward", lambda z: [z(37), z(9, 37)]),
     Kernel("dropout", "dropout", lambda z: [z(6, 37), z(6, 37), 0.5, 2**40 + 5, 11, 3]),
     Kernel(
         "sgd_update",

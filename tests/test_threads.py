@@ -108,6 +108,8 @@ LARGE = [
         "activation_backward",
         lambda z: [z(300_000), z(300_000), z(300_000), "tanh", 0.0],
     ),
+    Kernel("bias_backward", "bias_backward", lambda z: [z(24), z(256, 24, 20, 21)]),
+    Kernel("bias_backward-rows", "bias_backward", lambda z: [z(1000), z(600, 1000)]),
     Kernel("dropout", "dropout", lambda z: [z(128, 4096), z(128, 4096), 0.5, 42, 3, 0]),
     Kernel(
         "sgd_update",

@@ -23,18 +23,22 @@ template <>
 struct Native<float> {
     typedef float Float __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
     typedef int32_t Int __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
+    typedef uint32_t UInt __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
     using Integer = int32_t;
 };
 template <>
 struct Native<double> {
     typedef double Float __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
     typedef int64_t Int __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
+    typedef uint64_t UInt __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
     using Integer = int64_t;
 };
 
 // Int: vector of as many integers of the same size; as a mask, all bits of a lane are set or clear.
 template <class T>
 using Int = typename Native<T>::Int;
+template <class T>
+using UInt = typename Native<T>::UInt;
 
 template <class T>
 struct Vec {
@@ -53,6 +57,9 @@ struct Vec {
         return r;
     }
     TINYGRAD_NM_INLINE void store(T* p) const { memcpy(p, &v, sizeof(v)); }
+    // Past the caches, which saves reading what is overwritten: p on a multiple of the vector's bytes. Before
+    // another thread reads it: streamed().
+    TINYGRAD_NM_INLINE void stream(T* p) const;
     // The first n lanes, 0 <= n <= lanes; the others become 0 and their memory is not touched.
     static TINYGRAD_NM_INLINE Vec load(const T* p, int n);
     TINYGRAD_NM_INLINE void store(T* p, int n) const;
@@ -79,6 +86,22 @@ TINYGRAD_NM_INLINE Vec<T> in_register(Vec<T> x) {
     asm("" : "+x"(x.v));
 #endif
     return x;
+}
+
+template <class T>
+TINYGRAD_NM_INLINE void Vec<T>::stream(T* p) const {
+#if TINYGRAD_NM_VECTOR_BYTES == 64 && defined(__AVX512F__)
+    _mm512_stream_si512((__m512i*)p, (__m512i)v);
+#elif TINYGRAD_NM_VECTOR_BYTES == 32 && defined(__AVX2__)
+    _mm256_stream_si256((__m256i*)p, (__m256i)v);
+#else
+    store(p);
+#endif
+}
+TINYGRAD_NM_INLINE void streamed() {
+#if defined(__AVX2__)
+    _mm_sfence();
+#endif
 }
 
 // Partial vectors: masked instructions where the set has them, else a copy of n elements.
@@ -185,6 +208,12 @@ template <class T>
 TINYGRAD_NM_INLINE Vec<T> abs(Vec<T> a) {
     constexpr int sign = int(sizeof(T)) * 8 - 1;
     return from_bits<T>(bits(a) & ~(Int<T>{} + (typename Native<T>::Integer(1) << (sign - 1) << 1)));
+}
+
+// n / 2 rounded down, of n >= 0: an unsigned shift, because AVX2 has no signed one for 64 bits.
+template <class T>
+TINYGRAD_NM_INLINE Int<T> half_of_positive(Int<T> n) {
+    return (Int<T>)((UInt<T>)n >> 1);
 }
 
 // a * b + c, rounded once where the instruction set has it.

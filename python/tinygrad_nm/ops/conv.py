@@ -20,7 +20,7 @@ from ..autodiff import record
 from .activation import ACTIVATIONS, activate, activation_backward, resolve
 from .operands import image, kept, pair, same_float
 from .operands import padding as padding_of
-from .reduction import sum
+from .product import bias_gradient
 
 Geometry = tuple[int, ...]  # stride (2), padding top bottom left right, dilation (2), groups: as the kernels take it
 
@@ -103,7 +103,7 @@ def conv2d_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     return (
         _backward_input(dz, weight, x.shape, geometry) if needs[0] else None,
         _backward_weight(x, dz, weight.shape, geometry) if needs[1] else None,
-        sum(dz, (0, 2, 3)) if needs[2] else None,
+        bias_gradient(dz) if needs[2] else None,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from .. import backend
 from .._errors import ShapeError
 from ..autodiff import record
+from ..tensor import Tensor
 from .activation import ACTIVATIONS, activate, activation_backward, resolve
 from .operands import array, broadcast_shape, count, kept, same_float
 from .reduction import sum, sum_to
@@ -94,5 +95,14 @@ def linear_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     return (
         _batched(dz, weight) if needs[0] else None,
         _batched(swap_last(dz), x) if needs[1] else None,
-        sum(dz, 0) if needs[2] else None,
+        bias_gradient(dz) if needs[2] else None,
     )
+
+
+def bias_gradient(dz: Any) -> Any:
+    """dz (N, O, ...) summed over all axes but the second, the gradient of a bias: a kernel on arrays."""
+    if isinstance(dz, Tensor):
+        return sum(dz, (0, *range(2, dz.ndim)))
+    out = backend.empty("bias", dz, dz.shape[1:2])
+    backend.kernels(dz).bias_backward(out, dz)
+    return out
