@@ -62,7 +62,7 @@ class Kernel:
 def _positions(whole: Callable[..., np.ndarray]) -> np.ndarray:
     """Where the maxima of a (2, 3, 6, 7) input lie under POOL_GEOMETRY."""
     x = whole(2, 3, 6, 7)
-    positions = np.empty((2, 3, 6, 4), np.int32)
+    positions = np.empty((2, 3, 6, 4), np.uint8)
     _cpu.max_pool2d_forward(np.empty((2, 3, 6, 4), x.dtype), positions, x, POOL_GEOMETRY)
     return positions
 
@@ -118,18 +118,18 @@ KERNELS = [
     Kernel(
         "max_pool2d_forward",
         "max_pool2d_forward",
-        lambda z: [z(2, 3, 6, 4), np.zeros((2, 3, 6, 4), np.int32), z(2, 3, 6, 7), POOL_GEOMETRY],
+        lambda z: [z(2, 3, 6, 4), np.zeros((2, 3, 6, 4), np.uint8), z(2, 3, 6, 7), POOL_GEOMETRY],
         written=(0, 1),
     ),
     Kernel(
         "max_pool2d_backward",
         "max_pool2d_backward",
-        lambda z: [z(2, 3, 6, 7), z(2, 3, 6, 4), _positions(z)],
+        lambda z: [z(2, 3, 6, 7), z(2, 3, 6, 4), _positions(z), POOL_GEOMETRY],
     ),
     Kernel(
         "max_pool2d_gather",
         "max_pool2d_gather",
-        lambda z: [z(2, 3, 6, 4), z(2, 3, 6, 7), _positions(z)],
+        lambda z: [z(2, 3, 6, 4), z(2, 3, 6, 7), _positions(z), POOL_GEOMETRY],
     ),
     Kernel(
         "avg_pool2d_forward",

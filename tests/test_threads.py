@@ -28,7 +28,7 @@ def _labels(*shape: int) -> np.ndarray:
 
 
 def _positions(z: Numbers) -> np.ndarray:
-    positions = np.empty((32, 48, 14, 14), np.int32)
+    positions = np.empty((32, 48, 14, 14), np.uint8)
     _cpu.max_pool2d_forward(z(32, 48, 14, 14), positions, z(32, 48, 28, 28), POOL)
     return positions
 
@@ -59,18 +59,18 @@ LARGE = [
     Kernel(
         "max_pool2d_forward",
         "max_pool2d_forward",
-        lambda z: [z(32, 48, 14, 14), np.empty((32, 48, 14, 14), np.int32), z(32, 48, 28, 28), POOL],
+        lambda z: [z(32, 48, 14, 14), np.empty((32, 48, 14, 14), np.uint8), z(32, 48, 28, 28), POOL],
         written=(0, 1),
     ),
     Kernel(
         "max_pool2d_backward",
         "max_pool2d_backward",
-        lambda z: [z(32, 48, 28, 28), z(32, 48, 14, 14), _positions(z)],
+        lambda z: [z(32, 48, 28, 28), z(32, 48, 14, 14), _positions(z), POOL],
     ),
     Kernel(
         "max_pool2d_gather",
         "max_pool2d_gather",
-        lambda z: [z(32, 48, 14, 14), z(32, 48, 28, 28), _positions(z)],
+        lambda z: [z(32, 48, 14, 14), z(32, 48, 28, 28), _positions(z), POOL],
     ),
     Kernel(
         "avg_pool2d_forward",

@@ -23,8 +23,8 @@ struct KernelTable {
     void (*conv2d_pool2d_forward)(const Conv2dPool2dForward<T>&);
     void (*conv2d_pool2d_backward)(const Conv2dPool2dBackward<T>&);
     void (*max_pool2d_forward)(const MaxPool2dForward<T>&);
-    bool (*max_pool2d_backward)(const MaxPool2dAtPositions<T>&);
-    bool (*max_pool2d_gather)(const MaxPool2dAtPositions<T>&);
+    bool (*max_pool2d_backward)(const MaxPool2dAtTaps<T>&);
+    bool (*max_pool2d_gather)(const MaxPool2dAtTaps<T>&);
     void (*avg_pool2d_forward)(const AvgPool2dForward<T>&);
     void (*avg_pool2d_backward)(const AvgPool2dBackward<T>&);
     void (*bias_backward)(const BiasBackward<T>&);

@@ -24,6 +24,7 @@ struct Native<float> {
     typedef float Float __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
     typedef int32_t Int __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
     typedef uint32_t UInt __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
+    typedef uint8_t Bytes __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES / 4)));  // one a lane
     using Integer = int32_t;
 };
 template <>
@@ -31,6 +32,7 @@ struct Native<double> {
     typedef double Float __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
     typedef int64_t Int __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
     typedef uint64_t UInt __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
+    typedef uint8_t Bytes __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES / 8)));
     using Integer = int64_t;
 };
 
@@ -185,6 +187,83 @@ TINYGRAD_NM_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
 template <class T>
 TINYGRAD_NM_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
     return select<T>((a < b) | is_nan(a), a, b);
+}
+
+// Two vectors of numbers in a row taken apart into those at even and at odd places, and put together again.
+template <class T>
+struct Halves {
+    Vec<T> first, second;
+};
+template <class T>
+TINYGRAD_NM_INLINE Halves<T> deinterleave(Vec<T> a, Vec<T> b) {
+    constexpr int lanes = Vec<T>::lanes;
+    if constexpr (lanes == 2)
+        return {{__builtin_shufflevector(a.v, b.v, 0, 2)}, {__builtin_shufflevector(a.v, b.v, 1, 3)}};
+    else if constexpr (lanes == 4)
+        return {{__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6)}, {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7)}};
+    else if constexpr (lanes == 8)
+        return {{__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6, 8, 10, 12, 14)},
+                {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7, 9, 11, 13, 15)}};
+    else
+        return {{__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)},
+                {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)}};
+}
+template <class T>
+TINYGRAD_NM_INLINE Halves<T> interleave(Vec<T> a, Vec<T> b) {
+    constexpr int lanes = Vec<T>::lanes;
+    if constexpr (lanes == 2)
+        return {{__builtin_shufflevector(a.v, b.v, 0, 2)}, {__builtin_shufflevector(a.v, b.v, 1, 3)}};
+    else if constexpr (lanes == 4)
+        return {{__builtin_shufflevector(a.v, b.v, 0, 4, 1, 5)}, {__builtin_shufflevector(a.v, b.v, 2, 6, 3, 7)}};
+    else if constexpr (lanes == 8)
+        return {{__builtin_shufflevector(a.v, b.v, 0, 8, 1, 9, 2, 10, 3, 11)},
+                {__builtin_shufflevector(a.v, b.v, 4, 12, 5, 13, 6, 14, 7, 15)}};
+    else
+        return {{__builtin_shufflevector(a.v, b.v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)},
+                {__builtin_shufflevector(a.v, b.v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)}};
+}
+
+// x, but not below low or above high; a NaN in x stays. One instruction where comparing and choosing are two.
+// (GCC 12 warns of an undefined operand in _mm512_max_ps: thus the masked form.)
+#if TINYGRAD_NM_VECTOR_BYTES == 64 && defined(__AVX512F__)
+TINYGRAD_NM_INLINE Vec<float> at_least(Vec<float> x, Vec<float> low) {
+    return {(Vec<float>::Float)_mm512_maskz_max_ps(-1, (__m512)low.v, (__m512)x.v)};
+}
+TINYGRAD_NM_INLINE Vec<double> at_least(Vec<double> x, Vec<double> low) {
+    return {(Vec<double>::Float)_mm512_maskz_max_pd(-1, (__m512d)low.v, (__m512d)x.v)};
+}
+TINYGRAD_NM_INLINE Vec<float> at_most(Vec<float> x, Vec<float> high) {
+    return {(Vec<float>::Float)_mm512_maskz_min_ps(-1, (__m512)high.v, (__m512)x.v)};
+}
+TINYGRAD_NM_INLINE Vec<double> at_most(Vec<double> x, Vec<double> high) {
+    return {(Vec<double>::Float)_mm512_maskz_min_pd(-1, (__m512d)high.v, (__m512d)x.v)};
+}
+#elif TINYGRAD_NM_VECTOR_BYTES == 32 && defined(__AVX2__)
+TINYGRAD_NM_INLINE Vec<float> at_least(Vec<float> x, Vec<float> low) {
+    return {(Vec<float>::Float)_mm256_max_ps((__m256)low.v, (__m256)x.v)};
+}
+TINYGRAD_NM_INLINE Vec<double> at_least(Vec<double> x, Vec<double> low) {
+    return {(Vec<double>::Float)_mm256_max_pd((__m256d)low.v, (__m256d)x.v)};
+}
+TINYGRAD_NM_INLINE Vec<float> at_most(Vec<float> x, Vec<float> high) {
+    return {(Vec<float>::Float)_mm256_min_ps((__m256)high.v, (__m256)x.v)};
+}
+TINYGRAD_NM_INLINE Vec<double> at_most(Vec<double> x, Vec<double> high) {
+    return {(Vec<double>::Float)_mm256_min_pd((__m256d)high.v, (__m256d)x.v)};
+}
+#else
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> at_least(Vec<T> x, Vec<T> low) {
+    return select(x < low, low, x);
+}
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> at_most(Vec<T> x, Vec<T> high) {
+    return select(x > high, high, x);
+}
+#endif
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> clamp(Vec<T> x, Vec<T> low, Vec<T> high) {
+    return at_most(at_least(x, low), high);
 }
 
 // The bits of the lanes as integers and back; conversion of values (to_int truncates, in range only).

@@ -5,7 +5,7 @@
 // library for each lane: replace one by a polynomial here and every formula gains.
 //
 // The coefficients are Chebyshev fits computed with 40 digits (mpmath.chebyfit) and rounded:
-//   exp(r) = 1 + r + r^2 P(r)   on |r| <= ln(2) / 2     relative error 2^-31 (float), 2^-61 (double)
+//   exp(r) = 1 + r + r^2 P(r)   on |r| <= ln(2) / 2     relative error 2^-27 (float), 2^-61 (double)
 //   tanh(x) = x + x^3 Q(x^2)    on |x| <= 0.55          relative error 2^-33 (float), 2^-63 (double)
 #pragma once
 #include "cpu/isa/vector.h"
@@ -34,8 +34,7 @@ struct MathConstants<float> {
     static constexpr double scaled_ln2_high = 0x1.0ap-1, scaled_ln2_low = 0x1.591f9dd5b9b41p-12;
     static constexpr double tanh_one = 10;  // tanh rounds to 1 from here
     static constexpr double exp_low = -104, exp_high = 89;  // exp rounds to 0, to infinity
-    static constexpr double exp_terms[] = {0x1p-1,       0x1.555556p-3, 0x1.5554e8p-5,
-                                           0x1.1110ep-7, 0x1.6d43bp-10, 0x1.a1256cp-13};
+    static constexpr double exp_terms[] = {0x1p-1, 0x1.5554dcp-3, 0x1.55551ap-5, 0x1.120ba2p-7, 0x1.6d113cp-10};
     static constexpr double tanh_terms[] = {-0x1.555556p-2, 0x1.111104p-3, -0x1.ba142ep-5,
                                             0x1.657936p-6,  -0x1.17641p-7, 0x1.4b239ap-9};
     static constexpr double scaled_slope_low = 0x1.3ef11ep-25;
@@ -106,7 +105,7 @@ TINYGRAD_NM_INLINE Reduced<T> reduce(Vec<T> x, double per_period, double high, d
     using N = Number<Vec<T>>;
     const Vec<T> shift = N::constant(MathConstants<T>::rounding_shift);
     const Vec<T> shifted = fma(x, N::constant(per_period), shift), n = shifted - shift;
-    return {fma(n, N::constant(-low), x - n * N::constant(high)), bits(shifted) - bits(shift)};
+    return {fma(n, N::constant(-low), fma(n, N::constant(-high), x)), bits(shifted) - bits(shift)};
 }
 
 // 2^n for normal results.
@@ -172,7 +171,7 @@ TINYGRAD_NM_INLINE Vec<T> math_tanh(Vec<T> x) {
     using M = MathConstants<T>;
     const Vec<T> size = abs(x), square = x * x;
     const Vec<T> near = fma(size * square, polynomial(square, M::tanh_terms), size);
-    const Vec<T> most = N::constant(M::tanh_one), y = select(size > most, most, size);
+    const Vec<T> y = at_most(size, N::constant(M::tanh_one));
     const Vec<T> far = tanh_from(exp_parts(y + y), 1);
     return with_sign_of(x, select(size <= N::constant(0.55), near, far));
 }
@@ -186,7 +185,7 @@ TINYGRAD_NM_INLINE Vec<T> math_scaled_tanh(Vec<T> x) {
     const Vec<T> size = abs(x), square = x * x;
     const Vec<T> small = fma(square, polynomial(square, M::scaled_tanh_terms), N::constant(M::scaled_slope_low));
     const Vec<T> near = fma(size, N::constant(slope), size * small);
-    const Vec<T> most = N::constant(M::tanh_one / ScaledTanh::rate), y = select(size > most, most, size);
+    const Vec<T> y = at_most(size, N::constant(M::tanh_one / ScaledTanh::rate));
     const Reduced<T> y_reduced = reduce<T>(y, M::scaled_per_ln2, M::scaled_ln2_high, M::scaled_ln2_low);
     const Vec<T> more = y_reduced.rest * polynomial(y_reduced.rest, M::scaled_exp_terms);
     const Vec<T> far = tanh_from(ExpParts<T>{more, y_reduced.n}, ScaledTanh::height);
@@ -198,15 +197,14 @@ TINYGRAD_NM_INLINE Vec<T> math_scaled_tanh(Vec<T> x) {
 template <class T>
 TINYGRAD_NM_INLINE Vec<T> math_sigmoid(Vec<T> x) {
     using N = Number<Vec<T>>;
-    const Vec<T> one = N::constant(1), low = N::constant(MathConstants<T>::exp_low);
-    const Vec<T> size = -abs(x);
-    const ExpParts<T> e = exp_parts(select(size < low, low, size));
+    const Vec<T> one = N::constant(1);
+    const ExpParts<T> e = exp_parts(at_least(-abs(x), N::constant(MathConstants<T>::exp_low)));
     const PowerInTwo<T> power = power_in_two<T>(e.n);
     const Vec<T> whole = power.first * power.second, sum = fma(e.more, whole, whole + one);
     const Vec<T> lost = fma(e.more, whole, whole) - (sum - one), more = fma(-lost, e.more, e.more - lost);
-    const Int<T> positive = x >= Vec<T>::zero();
-    const Vec<T> numerator = select(positive, one, fma(more, power.first, power.first));
-    return (numerator / sum) * select(positive, one, power.second);
+    const Int<T> negative = bits(x) < 0;
+    const Vec<T> numerator = select(negative, fma(more, power.first, power.first), one);
+    return (numerator / sum) * select(negative, power.second, one);
 }
 
 // log(m 2^k (1 + c)) with tiny c: for m - 1 = f the series of atanh(s), s = f / (2 + f).
