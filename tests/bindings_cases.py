@@ -16,6 +16,8 @@ from tinygrad_nm import _cpu
 
 CONV_GEOMETRY = (1, 2, 1, 0, 2, 1, 1, 1, 2)  # strides, pads (top, bottom, left, right), dilations, groups
 POOL_GEOMETRY = (2, 3, 1, 2, 1, 0, 1, 1, 1, 1, False)  # kernels, strides, pads, dilations, ceil_mode
+LARGE_POOL = (17, 17, 1, 2, 0, 0, 0, 0, 1, 1, False)  # more taps than a byte can number
+STRIDE_2 = (3, 3, 2, 2, 0, 0, 0, 0, 1, 1, False)  # has kernels of its own
 LABELS = np.array([[0, 3, 1, 2, 2], [4, -100, 0, 1, 3]], dtype=np.int64)
 FLOATS = (np.float32, np.float64)
 
@@ -120,6 +122,38 @@ KERNELS = [
         "max_pool2d_forward",
         lambda z: [z(2, 3, 6, 4), np.zeros((2, 3, 6, 4), np.uint8), z(2, 3, 6, 7), POOL_GEOMETRY],
         written=(0, 1),
+    ),
+    Kernel(
+        "max_pool2d_forward-large",
+        "max_pool2d_forward",
+        lambda z: [z(1, 2, 3, 2), np.zeros((1, 2, 3, 2), np.int32), z(1, 2, 19, 20), LARGE_POOL],
+        written=(0, 1),
+    ),
+    Kernel(
+        "max_pool2d_backward-large",
+        "max_pool2d_backward",
+        lambda z: [z(1, 2, 19, 20), z(1, 2, 3, 2), np.full((1, 2, 3, 2), 288, np.int32), LARGE_POOL],
+    ),
+    Kernel(
+        "max_pool2d_forward-stride-2",
+        "max_pool2d_forward",
+        lambda z: [z(2, 3, 3, 9), np.zeros((2, 3, 3, 9), np.uint8), z(2, 3, 8, 20), STRIDE_2],
+        written=(0, 1),
+    ),
+    Kernel(
+        "max_pool2d_backward-stride-2",
+        "max_pool2d_backward",
+        lambda z: [z(2, 3, 8, 20), z(2, 3, 3, 9), np.full((2, 3, 3, 9), 5, np.uint8), STRIDE_2],
+    ),
+    Kernel(
+        "avg_pool2d_forward-stride-2",
+        "avg_pool2d_forward",
+        lambda z: [z(2, 3, 3, 9), z(2, 3, 8, 20), STRIDE_2, True],
+    ),
+    Kernel(
+        "avg_pool2d_backward-stride-2",
+        "avg_pool2d_backward",
+        lambda z: [z(2, 3, 8, 20), z(2, 3, 3, 9), STRIDE_2, True],
     ),
     Kernel(
         "max_pool2d_backward",

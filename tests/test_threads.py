@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bindings_cases import KERNELS, Kernel, fused_backward, fused_forward
+from bindings_cases import KERNELS, STRIDE_2, Kernel, fused_backward, fused_forward
 from tinygrad_nm import _cpu
 
 THREADS = (1, 2, 3, 8)
@@ -35,6 +35,37 @@ def _positions(z: Numbers) -> np.ndarray:
 
 # Shapes that give every kernel at least eight tasks and enough work to wake eight threads.
 LARGE = [
+    Kernel(
+        "max_pool2d_forward-stride-2",
+        "max_pool2d_forward",
+        lambda z: [z(32, 48, 13, 13), np.empty((32, 48, 13, 13), np.uint8), z(32, 48, 28, 28), STRIDE_2],
+        written=(0, 1),
+    ),
+    Kernel(
+        "max_pool2d_backward-stride-2",
+        "max_pool2d_backward",
+        lambda z: [z(32, 48, 28, 28), z(32, 48, 13, 13), np.full((32, 48, 13, 13), 4, np.uint8), STRIDE_2],
+    ),
+    Kernel(
+        "avg_pool2d_forward-stride-2",
+        "avg_pool2d_forward",
+        lambda z: [z(32, 48, 13, 13), z(32, 48, 28, 28), STRIDE_2, True],
+    ),
+    Kernel(
+        "avg_pool2d_backward-stride-2",
+        "avg_pool2d_backward",
+        lambda z: [z(32, 48, 28, 28), z(32, 48, 13, 13), STRIDE_2, True],
+    ),
+    Kernel(
+        "softmax_cross_entropy_forward-rows",
+        "softmax_cross_entropy_forward",
+        lambda z: [z(9000, 1), z(9000, 10, 1), _labels(9000, 1), -100],
+    ),
+    Kernel(
+        "softmax_cross_entropy_backward-rows",
+        "softmax_cross_entropy_backward",
+        lambda z: [z(9000, 10, 1), z(9000, 1), z(9000, 10, 1), _labels(9000, 1), -100],
+    ),
     Kernel("gemm", "gemm", lambda z: [z(520, 700), z(520, 600), z(600, 700), 0.5, 0.25, z(700), "tanh"]),
     Kernel("gemm-narrow", "gemm", lambda z: [z(16, 3000), z(16, 900), z(900, 3000)]),
     Kernel("gemm-deep", "gemm", lambda z: [z(40, 1600), z(40, 5000), z(5000, 1600)]),

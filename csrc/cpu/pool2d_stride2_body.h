@@ -43,13 +43,20 @@ struct TapRow {
     }
 };
 
+// The first n lanes.
 template <class T>
 TINYGRAD_NM_INLINE void store_bytes(Int<T> taps, uint8_t* p, int n) {
-    const auto bytes = __builtin_convertvector((UInt<T>)taps, typename Native<T>::Bytes);
-    if (n == Vec<T>::lanes)
-        memcpy(p, &bytes, sizeof(bytes));
-    else
-        for (int i = 0; i < n; ++i) p[i] = bytes[i];
+    if (n == Vec<T>::lanes) return store_bytes<T>(taps, p);
+    uint8_t bytes[Vec<T>::lanes];
+    store_bytes<T>(taps, bytes);
+    for (int i = 0; i < n; ++i) p[i] = bytes[i];
+}
+template <class T>
+TINYGRAD_NM_INLINE Int<T> load_bytes(const uint8_t* p, int n) {
+    if (n == Vec<T>::lanes) return load_bytes<T>(p);
+    uint8_t bytes[Vec<T>::lanes] = {};
+    for (int i = 0; i < n; ++i) bytes[i] = p[i];
+    return load_bytes<T>(bytes);
 }
 
 // Windows from column o on of one row of them. x: K rows of `width` numbers.
@@ -119,16 +126,6 @@ void avg_pool2d_stride2(const AvgPool2dForward<T>& a, int64_t first, int64_t las
 }
 
 // ---- backward: what windows give to the numbers under them ----
-
-template <class T>
-TINYGRAD_NM_INLINE Int<T> load_bytes(const uint8_t* p, int n) {
-    typename Native<T>::Bytes bytes = {};
-    if (n == Vec<T>::lanes)
-        memcpy(&bytes, p, sizeof(bytes));
-    else
-        for (int i = 0; i < n; ++i) bytes[i] = p[i];
-    return (Int<T>)__builtin_convertvector(bytes, UInt<T>);
-}
 
 // Which of windows o, o + 1 ... are in a row of them: for every vector of numbers at even columns, the windows
 // that begin there and those one before. In scratch memory, computed once for all rows.
