@@ -1,7 +1,7 @@
 // The bias gradient of one instruction set; shapes and sum in bias.h.
 //
-// A task sums some whole examples, dy in the order of memory, into sums of its own; those are then added in the
-// order of the tasks.
+// A task sums some whole examples, dy in the order of memory, into sums of its own; those are then added in
+// the order of the tasks.
 #pragma once
 #include "cpu/arena.h"
 #include "cpu/bias.h"
@@ -36,7 +36,8 @@ TINYGRAD_NM_INLINE void add_row(T* sums, const T* dy, int64_t channels) {
     constexpr int lanes = Vec<T>::lanes;
     int64_t o = 0;
     for (; o + lanes <= channels; o += lanes) (Vec<T>::load(sums + o) + Vec<T>::load(dy + o)).store(sums + o);
-    if (const int n = int(channels - o)) (Vec<T>::load(sums + o, n) + Vec<T>::load(dy + o, n)).store(sums + o, n);
+    if (const int n = int(channels - o))
+        (Vec<T>::load(sums + o, n) + Vec<T>::load(dy + o, n)).store(sums + o, n);
 }
 
 // out (channels) = the sum of examples [first, last).

@@ -6,7 +6,8 @@
 namespace tinygrad_nm {
 namespace {
 
-// Numbers of a task: few enough to share small arrays out, enough in large ones for the processor's prefetching.
+// Numbers of a task: few enough to share small arrays out, enough in large ones for the processor's
+// prefetching.
 static inline int64_t elementwise_task(int64_t n) {
     const int64_t small = 4096, large = 65536, share = n / 32 / small * small;
     return share < small ? small : share > large ? large : share;
@@ -22,12 +23,12 @@ static inline void for_elements(int64_t n, double work, const Body& body) {
     });
 }
 
-// Results from here on, in bytes, bypass the caches: measured, copying 64 MiB gains 1.4 to 1.6 times, and from
-// 32 MiB down nothing.
+// Results from here on, in bytes, bypass the caches: measured, copying 64 MiB gains 1.4 to 1.6 times, and
+// from 32 MiB down nothing.
 constexpr int64_t streaming_bytes = int64_t(48) << 20;
 
-// make(to, first, count) writes results first .. first + count - 1 to `to`. Streamed, they go by way of a block
-// in the innermost cache: one code for both.
+// make(to, first, count) writes results first .. first + count - 1 to `to`. Streamed, they go by way of a
+// block in the innermost cache: one code for both.
 template <class T, class Make>
 static inline void write_range(T* out, int64_t count, bool streaming, const Make& make) {
     constexpr int lanes = Vec<T>::lanes, bytes = TINYGRAD_NM_VECTOR_BYTES;

@@ -1,8 +1,8 @@
 // The softmax-cross-entropy kernels of one instruction set; shapes and sums in loss.h.
 //
-// Vectors run along the positions. With one position an example is a contiguous row of classes: short rows are
-// transposed, as many as a vector has lanes, into positions in scratch memory; long ones have vectors along
-// the row. Long sums are added in blocks, so that a million classes cost few digits.
+// Vectors run along the positions. With one position an example is a contiguous row of classes: short rows
+// are transposed, as many as a vector has lanes, into positions in scratch memory; long ones have vectors
+// along the row. Long sums are added in blocks, so that a million classes cost few digits.
 #pragma once
 #include "cpu/arena.h"
 #include "cpu/isa/vector_math.h"
@@ -208,7 +208,8 @@ void cross_entropy_backward_column(const SoftmaxColumn<T>& column) {
         select(ignored, zero, dloss * (Vec<T>::load(exps + c * lanes) * share))
             .store(a.out + column.offset(c), column.width);
     const Vec<T> at_label = label_logits(column, labels);
-    const Vec<T> slope = dloss * (select(at_label == s.largest, -s.rest, math_exp(at_label - s.largest) - sum) / sum);
+    const Vec<T> slope =
+        dloss * (select(at_label == s.largest, -s.rest, math_exp(at_label - s.largest) - sum) / sum);
     for (int i = 0; i < column.width; ++i)
         if (labels[i] != a.ignore_index) a.out[column.offset(labels[i]) + i] = slope.v[i];
 }
@@ -217,7 +218,8 @@ void cross_entropy_backward_column(const SoftmaxColumn<T>& column) {
 
 constexpr int64_t short_row = 64;  // classes at most
 
-// `count` rows of logits from row `first` on, at most as many as a vector has lanes: as positions of one example.
+// `count` rows of logits from row `first` on, at most as many as a vector has lanes: as positions of one
+// example.
 template <class T>
 void cross_entropy_of_short_rows(const SoftmaxCrossEntropy<T>& a, int64_t first, int count, bool backward) {
     constexpr int lanes = Vec<T>::lanes;

@@ -88,8 +88,8 @@ TINYGRAD_NM_INLINE void lrn_add_terms(const LrnBlock<T>& b, int64_t i, const T* 
     }
 }
 
-// Channel by channel dy d^-beta to out and the sum's terms to `terms`; as soon as a channel's terms are there,
-// their sum.
+// Channel by channel dy d^-beta to out and the sum's terms to `terms`; as soon as a channel's terms are
+// there, their sum.
 template <class T>
 void lrn_backward_block(const LrnBlock<T>& b, T* terms) {
     const LocalResponseNorm<T>& a = b.a;
@@ -112,11 +112,12 @@ template <class T, class Body>
 void lrn_blocks(const LocalResponseNorm<T>& a, double work_per_number, const Body& body) {
     const int64_t blocks = (a.plane + lrn_block - 1) / lrn_block, channels = a.channels / a.groups;
     const int64_t width = a.plane < lrn_block ? a.plane : lrn_block;
-    parallel_for(a.examples * a.groups * blocks, double(channels * width) * work_per_number, [&](int64_t task) {
-        const int64_t start = task % blocks * lrn_block;
-        body(LrnBlock<T>{a, task / blocks * channels * a.plane + start, channels,
-                         a.plane - start < lrn_block ? a.plane - start : lrn_block});
-    });
+    parallel_for(a.examples * a.groups * blocks, double(channels * width) * work_per_number,
+                 [&](int64_t task) {
+                     const int64_t start = task % blocks * lrn_block;
+                     body(LrnBlock<T>{a, task / blocks * channels * a.plane + start, channels,
+                                      a.plane - start < lrn_block ? a.plane - start : lrn_block});
+                 });
 }
 
 template <class T>

@@ -4,9 +4,9 @@
 
 namespace tinygrad_nm {
 
-// out, taps (N, C, OH, OW) from x (N, C, H, W): the maximum of each window and where it lies in the window, as
-// i * KW + j: a byte where the window has at most 256 taps, else an int32. The first maximum wins, in the order
-// of rows, then columns; the first NaN wins over everything.
+// out, taps (N, C, OH, OW) from x (N, C, H, W): the maximum of each window and where it lies in the window,
+// as i * KW + j: a byte where the window has at most 256 taps, else an int32. The first maximum wins, in the
+// order of rows, then columns; the first NaN wins over everything.
 template <class T>
 struct MaxPool2dForward {
     T* out;
@@ -15,8 +15,8 @@ struct MaxPool2dForward {
     Pool2dShape shape;
 };
 
-// Kernels over remembered taps. They return false, with `out` undefined, if a tap is none of its window or lies
-// on the padding.
+// Kernels over remembered taps. They return false, with `out` undefined, if a tap is none of its window or
+// lies on the padding.
 //   backward: out (N, C, H, W) = sum of the dy (N, C, OH, OW) whose tap it is, in the order of dy
 //   gather:   out (N, C, OH, OW) = x (N, C, H, W) at the taps
 template <class T>

@@ -1,5 +1,6 @@
-// Pooling of any shape, plane by plane; the shapes of pool2d_stride2_body.h go there. For each row of windows and each tap, one loop along the row. So every window
-// meets its taps in the order of rows, then columns, on every instruction set.
+// Pooling of any shape, plane by plane; the shapes of pool2d_stride2_body.h go there. For each row of windows
+// and each tap, one loop along the row. So every window meets its taps in the order of rows, then columns, on
+// every instruction set.
 #pragma once
 #include "cpu/arena.h"
 #include "cpu/parallel.h"
@@ -241,9 +242,11 @@ template <class T>
 void avg_pool2d_forward(const AvgPool2dForward<T>& a) {
     const Pool2dShape& s = a.shape;
     if (const int kernel = stride2_kernel(s))
-        return for_plane_ranges(s.batch * s.channels, s.height * s.width, 2, [&](int64_t first, int64_t last) {
-            kernel == 2 ? avg_pool2d_stride2<T, 2>(a, first, last) : avg_pool2d_stride2<T, 3>(a, first, last);
-        });
+        return for_plane_ranges(s.batch * s.channels, s.height * s.width, 2,
+                                [&](int64_t first, int64_t last) {
+                                    kernel == 2 ? avg_pool2d_stride2<T, 2>(a, first, last)
+                                                : avg_pool2d_stride2<T, 3>(a, first, last);
+                                });
     const PoolAxis y = rows_of(s), x = columns_of(s);
     const PoolRow row(x);
     const Divisors<T> divisors(x, a.count_include_pad);
@@ -270,10 +273,11 @@ template <class T>
 void avg_pool2d_backward(const AvgPool2dBackward<T>& a) {
     const Pool2dShape& s = a.shape;
     if (const int kernel = stride2_kernel(s))
-        return for_plane_ranges(s.batch * s.channels, s.height * s.width, 2, [&](int64_t first, int64_t last) {
-            kernel == 2 ? avg_pool2d_stride2_backward<T, 2>(a, first, last)
-                        : avg_pool2d_stride2_backward<T, 3>(a, first, last);
-        });
+        return for_plane_ranges(s.batch * s.channels, s.height * s.width, 2,
+                                [&](int64_t first, int64_t last) {
+                                    kernel == 2 ? avg_pool2d_stride2_backward<T, 2>(a, first, last)
+                                                : avg_pool2d_stride2_backward<T, 3>(a, first, last);
+                                });
     const PoolAxis y = rows_of(s), x = columns_of(s);
     const PoolRow row(x);
     const Divisors<T> divisors(x, a.count_include_pad);

@@ -1,6 +1,6 @@
-// Pooling in windows of 2 x 2 or 3 x 3 at stride 2 without padding, as the networks have it. Vectors run along
-// a row of windows: the columns of a tap are every second number, so two loads are taken apart into even and
-// odd ones, and put together again on the way back.
+// Pooling in windows of 2 x 2 or 3 x 3 at stride 2 without padding, as the networks have it. Vectors run
+// along a row of windows: the columns of a tap are every second number, so two loads are taken apart into
+// even and odd ones, and put together again on the way back.
 //
 // A vector at the end of a row may read what follows in the array and write into the rows after it, which are
 // written later: rows go upwards within a task. Only at the end of the array or the task is it cut.
@@ -51,17 +51,10 @@ TINYGRAD_NM_INLINE void store_bytes(Int<T> taps, uint8_t* p, int n) {
     store_bytes<T>(taps, bytes);
     for (int i = 0; i < n; ++i) p[i] = bytes[i];
 }
-template <class T>
-TINYGRAD_NM_INLINE Int<T> load_bytes(const uint8_t* p, int n) {
-    if (n == Vec<T>::lanes) return load_bytes<T>(p);
-    uint8_t bytes[Vec<T>::lanes] = {};
-    for (int i = 0; i < n; ++i) bytes[i] = p[i];
-    return load_bytes<T>(bytes);
-}
-
 // Windows from column o on of one row of them. x: K rows of `width` numbers.
 template <class T, int K>
-TINYGRAD_NM_INLINE void max_of_windows(T* out, uint8_t* taps, int n, const T* x, int64_t width, int64_t room) {
+TINYGRAD_NM_INLINE void max_of_windows(T* out, uint8_t* taps, int n, const T* x, int64_t width,
+                                       int64_t room) {
     Vec<T> best = Vec<T>::zero();
     Int<T> tap = {};
 #pragma GCC unroll 3
@@ -125,10 +118,34 @@ void avg_pool2d_stride2(const AvgPool2dForward<T>& a, int64_t first, int64_t las
     });
 }
 
-// ---- backward: what windows give to the numbers under them ----
+// Windows hit a number or two of every nine or four: adding at the places is faster than asking every number,
+// vectors or not. False if a tap is none of the window.
+template <class T, int K>
+bool max_pool2d_stride2_backward(const MaxPool2dAtTaps<T>& a, int64_t first, int64_t last) {
+    const Pool2dShape& s = a.shape;
+    int32_t place[256] = {};  // of a tap, from the window's first number
+    for (int t = 0; t < K * K; ++t) place[t] = int32_t(t / K * s.width + t % K);
+    const int64_t windows = first * s.out_h * s.out_w, plane = s.height * s.width;
+    const T* dy = a.in + windows;
+    const uint8_t* taps = static_cast<const uint8_t*>(a.taps) + windows;
+    int largest = 0;
+    for (int64_t index = first; index < last; ++index) {
+        T* out = a.out + index * plane;
+        for (int64_t p = 0; p < plane; ++p) out[p] = 0;
+        for (int64_t oh = 0; oh < s.out_h; ++oh, out += 2 * s.width)
+            for (int64_t ow = 0; ow < s.out_w; ++ow) {
+                const int tap = *taps++;
+                largest = tap > largest ? tap : largest;
+                out[2 * ow + place[tap]] += *dy++;
+            }
+    }
+    return largest < K * K;
+}
 
-// Which of windows o, o + 1 ... are in a row of them: for every vector of numbers at even columns, the windows
-// that begin there and those one before. In scratch memory, computed once for all rows.
+// ---- the mean's backward: what windows give to the numbers under them ----
+
+// Which of windows o, o + 1 ... are in a row of them: for every vector of numbers at even columns, the
+// windows that begin there and those one before. In scratch memory, computed once for all rows.
 template <class T>
 struct WindowMasks {
     Scratch memory;
@@ -146,68 +163,44 @@ struct WindowMasks {
     }
 };
 
-// Windows at, at + 1 ... of the array: their values, and their taps, which are none where `there` is not set.
-template <class T, bool is_max>
-struct Given {
-    Vec<T> value;
-    Int<T> tap;
-
-    TINYGRAD_NM_INLINE Given(const T* values, const uint8_t* taps, int64_t at, int64_t end, Int<T> there) {
-        constexpr int lanes = Vec<T>::lanes;
-        if (at < 0) {  // before the first of all
-            T from[lanes] = {};
-            uint8_t bytes[lanes] = {};
-            for (int64_t i = -at; i < lanes && at + i < end; ++i) {
-                from[i] = values[at + i];
-                if constexpr (is_max) bytes[i] = taps[at + i];
-            }
-            value = Vec<T>::load(from);
-            if constexpr (is_max) tap = load_bytes<T>(bytes, lanes) | ~there;
-        } else {
-            const int n = at_most_lanes<T>(end - at);
-            value = load_up_to(values + at, n);
-            if constexpr (is_max) tap = load_bytes<T>(taps + at, n) | ~there;
-        }
-        if constexpr (!is_max) value = select(there, value, Vec<T>::zero());
-    }
-    // What is given to tap number `number`.
-    TINYGRAD_NM_INLINE Vec<T> to(int number) const {
-        if constexpr (is_max)
-            return select(tap == Int<T>{} + number, value, Vec<T>::zero());
-        else
-            return value;
-    }
-};
-
-// Rows 2 q and 2 q + 1 of a plane for windows with these values and taps; those of row q are first + 0, 1 ...;
-// `end` of the array. Of out, `room` numbers may be written from the first row on: none beyond that row's own,
-// because the second is written at the same time. The sum at a number is in the order of the windows.
-template <class T, int K, bool is_max>
-TINYGRAD_NM_INLINE void give_back(T* out, int64_t room, const T* values, const uint8_t* taps, int64_t first,
-                                  int64_t q, const Pool2dShape& s, const WindowMasks<T>& masks,
-                                  Int<T>& wrong) {
+// dy of windows at, at + 1 ... of the array, 0 where `there` is not set.
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> given(const T* dy, int64_t at, int64_t end, Int<T> there) {
     constexpr int lanes = Vec<T>::lanes;
-    using G = Given<T, is_max>;
+    if (at >= 0) return select(there, load_up_to(dy + at, at_most_lanes<T>(end - at)), Vec<T>::zero());
+    T from[lanes] = {};  // before the first of all
+    for (int64_t i = -at; i < lanes && at + i < end; ++i) from[i] = dy[at + i];
+    return select(there, Vec<T>::load(from), Vec<T>::zero());
+}
+
+// Rows 2 q and 2 q + 1 of a plane; the windows of row q are first, first + 1 ... Of out, `room` numbers may
+// be written from the first row on: none beyond that row's own, because the second is written at the same
+// time. The sum at a number is in the order of the windows.
+template <class T, int K>
+TINYGRAD_NM_INLINE void give_back(T* out, int64_t room, const T* dy, int64_t first, int64_t q,
+                                  const Pool2dShape& s, const WindowMasks<T>& masks) {
+    constexpr int lanes = Vec<T>::lanes;
     const int64_t end = s.batch * s.channels * s.out_h * s.out_w, width = s.width;
     const bool current = q < s.out_h, previous = K == 3 && q > 0;
     const int64_t at = current ? first : 0, at_previous = previous ? first - s.out_w : 0;
+    const Vec<T> share = Vec<T>::broadcast(T(1) / (K * K)), divisor = Vec<T>::broadcast(K * K);
     for (int64_t c = 0; 2 * c < width; c += lanes) {
         const Int<T> beginning = masks.beginning[c / lanes], before = masks.before[c / lanes];
-        const G here(values, taps, at + c, end, current ? beginning : masks.none);
-        if constexpr (is_max) wrong |= here.tap >= Int<T>{} + K * K;
-        Vec<T> even[2] = {here.to(0), here.to(K)}, odd[2] = {here.to(1), here.to(K + 1)};
+        const Vec<T> here = given(dy, at + c, end, current ? beginning : masks.none);
+        Vec<T> even[2] = {here, here}, odd[2] = {here, here};
         if constexpr (K == 3) {
-            const G left(values, taps, at + c - 1, end, current ? before : masks.none);
-            const G above(values, taps, at_previous + c, end, previous ? beginning : masks.none);
-            const G above_left(values, taps, at_previous + c - 1, end, previous ? before : masks.none);
-            even[0] = ((above_left.to(8) + above.to(6)) + left.to(2)) + even[0];
-            odd[0] = above.to(7) + odd[0];
-            even[1] = left.to(5) + even[1];
+            const Vec<T> left = given(dy, at + c - 1, end, current ? before : masks.none);
+            const Vec<T> above = given(dy, at_previous + c, end, previous ? beginning : masks.none);
+            const Vec<T> above_left = given(dy, at_previous + c - 1, end, previous ? before : masks.none);
+            even[0] = ((above_left + above) + left) + here;
+            odd[0] = above + here;
+            even[1] = left + here;
         }
         for (int row = 0; row < 2; ++row) {
-            const Vec<T> divisor = Vec<T>::broadcast(is_max ? 1 : K * K);
-            const Halves<T> columns = is_max ? interleave(even[row], odd[row])
-                                             : interleave(even[row] / divisor, odd[row] / divisor);
+            const auto mean = [&](Vec<T> sum) TINYGRAD_NM_INLINE_LAMBDA {
+                return K == 2 ? sum * share : sum / divisor;  // a quarter is exact
+            };
+            const Halves<T> columns = interleave(mean(even[row]), mean(odd[row]));
             const int64_t to = row * width + 2 * c, n = row ? room - to : width - to;
             store_up_to(columns.first, out + to, at_most_lanes<T>(n));
             store_up_to(columns.second, out + to + lanes, at_most_lanes<T>(n - lanes));
@@ -215,33 +208,19 @@ TINYGRAD_NM_INLINE void give_back(T* out, int64_t room, const T* values, const u
     }
 }
 
-// Planes [first, last) of out (N, C, H, W) from values, taps (N, C, OH, OW); false if a tap is none of the window.
-template <class T, int K, bool is_max>
-bool stride2_backward(T* out, const T* values, const uint8_t* taps, const Pool2dShape& s, int64_t first,
-                      int64_t last) {
+// Planes [first, last).
+template <class T, int K>
+void avg_pool2d_stride2_backward(const AvgPool2dBackward<T>& a, int64_t first, int64_t last) {
+    const Pool2dShape& s = a.shape;
     const int64_t plane = s.height * s.width;
     const WindowMasks<T> masks(s.out_w, s.width);
-    Int<T> wrong = {};
     for (int64_t index = first; index < last; ++index)
         for (int64_t q = 0; 2 * q < s.height; ++q) {
             const int64_t at = index * plane + 2 * q * s.width;
             const bool both = 2 * q + 1 < s.height;  // else the second row is that of the next plane, or none
-            give_back<T, K, is_max>(out + at, both ? last * plane - at : s.width, values, taps,
-                                    (index * s.out_h + q) * s.out_w, q, s, masks, wrong);
+            give_back<T, K>(a.out + at, both ? last * plane - at : s.width, a.dy,
+                            (index * s.out_h + q) * s.out_w, q, s, masks);
         }
-    typename Native<T>::Integer any = 0;
-    for (int i = 0; i < Vec<T>::lanes; ++i) any |= wrong[i];
-    return any == 0;
-}
-
-template <class T, int K>
-bool max_pool2d_stride2_backward(const MaxPool2dAtTaps<T>& a, int64_t first, int64_t last) {
-    return stride2_backward<T, K, true>(a.out, a.in, static_cast<const uint8_t*>(a.taps), a.shape, first, last);
-}
-
-template <class T, int K>
-void avg_pool2d_stride2_backward(const AvgPool2dBackward<T>& a, int64_t first, int64_t last) {
-    stride2_backward<T, K, false>(a.out, a.dy, nullptr, a.shape, first, last);
 }
 
 }  // namespace

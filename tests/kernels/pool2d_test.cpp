@@ -91,8 +91,10 @@ Results<T> max_by_loops(const Pool2dShape& s, const std::vector<T>& x, const std
 template <class T, class Index>
 Results<T> max_by_kernels(const Pool2dShape& s, const std::vector<T>& x, const std::vector<T>& dy) {
     const T garbage = std::numeric_limits<T>::quiet_NaN();
-    Results<T> r{std::vector<T>(dy.size(), garbage), std::vector<T>(x.size() + 1, garbage),
-                 std::vector<T>(dy.size(), garbage), {}};
+    Results<T> r{std::vector<T>(dy.size(), garbage),
+                 std::vector<T>(x.size() + 1, garbage),
+                 std::vector<T>(dy.size(), garbage),
+                 {}};
     std::vector<Index> taps(dy.size() + 1, Index(77));
     r.y.push_back(T(77)), r.dx.back() = T(77);
     kernels<T>().max_pool2d_forward({r.y.data(), taps.data(), x.data(), s});
@@ -221,7 +223,8 @@ TEST(pool2d_stride_2_and_large_windows) {
                 height % 2 ? check_exact<float>(c) : check_exact<double>(c);
             }
     const Pool2dShape large = Case{{1, 2, 40, 45}, {16, 17, 3, 2, 2, 1, 3, 0, 1, 1, true}}.shape();
-    const std::vector<float> x = numbers<float>(2 * 40 * 45), dy = numbers<float>(2 * large.out_h * large.out_w);
+    const std::vector<float> x = numbers<float>(2 * 40 * 45),
+                             dy = numbers<float>(2 * large.out_h * large.out_w);
     CHECK(!taps_are_bytes(large));
     for_each_isa([&](const std::string& isa) {
         CHECK_THAT(max_by_kernels(large, x, dy) == max_by_loops(large, x, dy), isa);

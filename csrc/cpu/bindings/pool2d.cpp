@@ -66,7 +66,8 @@ void run_at_taps(Operation& op, bool (*kernel)(const MaxPool2dAtTaps<T>&), const
         bool inside = true;
         op.run(work(shape), [&] { inside = kernel({out.data, in.data, taps.data, shape}); });
         if (!inside)
-            op.value_error("positions has an element outside of its window, pass those of max_pool2d_forward");
+            op.value_error(
+                "positions has an element outside of its window, pass those of max_pool2d_forward");
     });
 }
 
@@ -121,12 +122,13 @@ void avg_backward(py::handle out, py::handle dy_in, const Geometry& geometry, bo
 }  // namespace
 
 void bind_pool2d(py::module_& m) {
-    m.def("max_pool2d_forward", &max_forward, py::arg("out"), py::arg("positions"), py::arg("x"),
-          py::arg("geometry"),
-          "out, positions (N, C, OH, OW) = maximum of each window of x (N, C, H, W), place i * kernel_w + j of "
-          "the first one in its window: uint8, but int32 where a window has more than 256 elements; geometry = "
-          "(kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, "
-          "dilation_w, ceil_mode)");
+    m.def(
+        "max_pool2d_forward", &max_forward, py::arg("out"), py::arg("positions"), py::arg("x"),
+        py::arg("geometry"),
+        "out, positions (N, C, OH, OW) = maximum of each window of x (N, C, H, W), place i * kernel_w + j of "
+        "the first one in its window: uint8, but int32 where a window has more than 256 elements; geometry = "
+        "(kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, "
+        "dilation_w, ceil_mode)");
     m.def("max_pool2d_backward", &max_backward, py::arg("out"), py::arg("dy"), py::arg("positions"),
           py::arg("geometry"), "out (N, C, H, W) = dy (N, C, OH, OW) added up at positions, zero elsewhere");
     m.def("max_pool2d_gather", &max_gather, py::arg("out"), py::arg("x"), py::arg("positions"),

@@ -198,13 +198,15 @@ TINYGRAD_NM_INLINE Halves<T> deinterleave(Vec<T> a, Vec<T> b) {
     if constexpr (lanes == 2)
         return {{__builtin_shufflevector(a.v, b.v, 0, 2)}, {__builtin_shufflevector(a.v, b.v, 1, 3)}};
     else if constexpr (lanes == 4)
-        return {{__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6)}, {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7)}};
+        return {{__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6)},
+                {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7)}};
     else if constexpr (lanes == 8)
         return {{__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6, 8, 10, 12, 14)},
                 {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7, 9, 11, 13, 15)}};
     else
-        return {{__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)},
-                {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)}};
+        return {
+            {__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)},
+            {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)}};
 }
 template <class T>
 TINYGRAD_NM_INLINE Halves<T> interleave(Vec<T> a, Vec<T> b) {
@@ -212,37 +214,23 @@ TINYGRAD_NM_INLINE Halves<T> interleave(Vec<T> a, Vec<T> b) {
     if constexpr (lanes == 2)
         return {{__builtin_shufflevector(a.v, b.v, 0, 2)}, {__builtin_shufflevector(a.v, b.v, 1, 3)}};
     else if constexpr (lanes == 4)
-        return {{__builtin_shufflevector(a.v, b.v, 0, 4, 1, 5)}, {__builtin_shufflevector(a.v, b.v, 2, 6, 3, 7)}};
+        return {{__builtin_shufflevector(a.v, b.v, 0, 4, 1, 5)},
+                {__builtin_shufflevector(a.v, b.v, 2, 6, 3, 7)}};
     else if constexpr (lanes == 8)
         return {{__builtin_shufflevector(a.v, b.v, 0, 8, 1, 9, 2, 10, 3, 11)},
                 {__builtin_shufflevector(a.v, b.v, 4, 12, 5, 13, 6, 14, 7, 15)}};
     else
         return {{__builtin_shufflevector(a.v, b.v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)},
-                {__builtin_shufflevector(a.v, b.v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)}};
+                {__builtin_shufflevector(a.v, b.v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
+                                         31)}};
 }
 
-// Integers from bytes and back to their low bytes, one a lane: __builtin_convertvector moves them one by one.
-template <class T>
-TINYGRAD_NM_INLINE Int<T> load_bytes(const uint8_t* p) {
-    typename Native<T>::Integer lane[Vec<T>::lanes];
-    for (int i = 0; i < Vec<T>::lanes; ++i) lane[i] = p[i];
-    Int<T> r;
-    memcpy(&r, lane, sizeof(r));
-    return r;
-}
+// The low bytes of the integers, one a lane: __builtin_convertvector moves them one by one.
 template <class T>
 TINYGRAD_NM_INLINE void store_bytes(Int<T> a, uint8_t* p) {
     for (int i = 0; i < Vec<T>::lanes; ++i) p[i] = uint8_t(a[i]);
 }
 #if TINYGRAD_NM_VECTOR_BYTES == 64 && defined(__AVX512F__)
-template <>
-TINYGRAD_NM_INLINE Int<float> load_bytes<float>(const uint8_t* p) {
-    return (Int<float>)_mm512_maskz_cvtepu8_epi32(-1, _mm_loadu_si128((const __m128i*)p));
-}
-template <>
-TINYGRAD_NM_INLINE Int<double> load_bytes<double>(const uint8_t* p) {
-    return (Int<double>)_mm512_maskz_cvtepu8_epi64(-1, _mm_loadl_epi64((const __m128i*)p));
-}
 template <>
 TINYGRAD_NM_INLINE void store_bytes<float>(Int<float> a, uint8_t* p) {
     _mm_storeu_si128((__m128i*)p, _mm512_maskz_cvtepi32_epi8(-1, (__m512i)a));
@@ -253,18 +241,10 @@ TINYGRAD_NM_INLINE void store_bytes<double>(Int<double> a, uint8_t* p) {
 }
 #elif TINYGRAD_NM_VECTOR_BYTES == 32 && defined(__AVX2__)
 template <>
-TINYGRAD_NM_INLINE Int<float> load_bytes<float>(const uint8_t* p) {
-    return (Int<float>)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p));
-}
-template <>
-TINYGRAD_NM_INLINE Int<double> load_bytes<double>(const uint8_t* p) {
-    return (Int<double>)_mm256_cvtepu8_epi64(_mm_loadu_si32(p));
-}
-template <>
 TINYGRAD_NM_INLINE void store_bytes<float>(Int<float> a, uint8_t* p) {
     const __m256i low = _mm256_set1_epi32(0x0c080400), bytes = _mm256_shuffle_epi8((__m256i)a, low);
-    _mm_storel_epi64((__m128i*)p, _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes),
-                                                     _mm256_extracti128_si256(bytes, 1)));
+    _mm_storel_epi64((__m128i*)p,
+                     _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)));
 }
 template <>
 TINYGRAD_NM_INLINE void store_bytes<double>(Int<double> a, uint8_t* p) {
