@@ -16,6 +16,8 @@ from tinygrad_nm import _cpu
 
 CONV_GEOMETRY = (1, 2, 1, 0, 2, 1, 1, 1, 2)  # strides, pads (top, bottom, left, right), dilations, groups
 POOL_GEOMETRY = (2, 3, 1, 2, 1, 0, 1, 1, 1, 1, False)  # kernels, strides, pads, dilations, ceil_mode
+LARGE_POOL = (17, 17, 1, 2, 0, 0, 0, 0, 1, 1, False)  # more taps than a byte can number
+STRIDE_2 = (3, 3, 2, 2, 0, 0, 0, 0, 1, 1, False)  # has kernels of its own
 LABELS = np.array([[0, 3, 1, 2, 2], [4, -100, 0, 1, 3]], dtype=np.int64)
 FLOATS = (np.float32, np.float64)
 
@@ -62,7 +64,7 @@ class Kernel:
 def _positions(whole: Callable[..., np.ndarray]) -> np.ndarray:
     """Where the maxima of a (2, 3, 6, 7) input lie under POOL_GEOMETRY."""
     x = whole(2, 3, 6, 7)
-    positions = np.empty((2, 3, 6, 4), np.int32)
+    positions = np.empty((2, 3, 6, 4), np.uint8)
     _cpu.max_pool2d_forward(np.empty((2, 3, 6, 4), x.dtype), positions, x, POOL_GEOMETRY)
     return positions
 
@@ -118,18 +120,50 @@ KERNELS = [
     Kernel(
         "max_pool2d_forward",
         "max_pool2d_forward",
-        lambda z: [z(2, 3, 6, 4), np.zeros((2, 3, 6, 4), np.int32), z(2, 3, 6, 7), POOL_GEOMETRY],
+        lambda z: [z(2, 3, 6, 4), np.zeros((2, 3, 6, 4), np.uint8), z(2, 3, 6, 7), POOL_GEOMETRY],
         written=(0, 1),
     ),
     Kernel(
+        "max_pool2d_forward-large",
+        "max_pool2d_forward",
+        lambda z: [z(1, 2, 3, 2), np.zeros((1, 2, 3, 2), np.int32), z(1, 2, 19, 20), LARGE_POOL],
+        written=(0, 1),
+    ),
+    Kernel(
+        "max_pool2d_backward-large",
+        "max_pool2d_backward",
+        lambda z: [z(1, 2, 19, 20), z(1, 2, 3, 2), np.full((1, 2, 3, 2), 288, np.int32), LARGE_POOL],
+    ),
+    Kernel(
+        "max_pool2d_forward-stride-2",
+        "max_pool2d_forward",
+        lambda z: [z(2, 3, 3, 9), np.zeros((2, 3, 3, 9), np.uint8), z(2, 3, 8, 20), STRIDE_2],
+        written=(0, 1),
+    ),
+    Kernel(
+        "max_pool2d_backward-stride-2",
+        "max_pool2d_backward",
+        lambda z: [z(2, 3, 8, 20), z(2, 3, 3, 9), np.full((2, 3, 3, 9), 5, np.uint8), STRIDE_2],
+    ),
+    Kernel(
+        "avg_pool2d_forward-stride-2",
+        "avg_pool2d_forward",
+        lambda z: [z(2, 3, 3, 9), z(2, 3, 8, 20), STRIDE_2, True],
+    ),
+    Kernel(
+        "avg_pool2d_backward-stride-2",
+        "avg_pool2d_backward",
+        lambda z: [z(2, 3, 8, 20), z(2, 3, 3, 9), STRIDE_2, True],
+    ),
+    Kernel(
         "max_pool2d_backward",
         "max_pool2d_backward",
-        lambda z: [z(2, 3, 6, 7), z(2, 3, 6, 4), _positions(z)],
+        lambda z: [z(2, 3, 6, 7), z(2, 3, 6, 4), _positions(z), POOL_GEOMETRY],
     ),
     Kernel(
         "max_pool2d_gather",
         "max_pool2d_gather",
-        lambda z: [z(2, 3, 6, 4), z(2, 3, 6, 7), _positions(z)],
+        lambda z: [z(2, 3, 6, 4), z(2, 3, 6, 7), _positions(z), POOL_GEOMETRY],
     ),
     Kernel(
         "avg_pool2d_forward",
@@ -167,6 +201,8 @@ KERNELS = [
         "activation_backward",
         lambda z: [z(3, 2, 35), z(3, 2, 35), z(3, 2, 35), "gelu", 0.0],
     ),
+    Kernel("bias_backward", "bias_backward", lambda z: [z(5), z(3, 5, 7, 2)]),
+    Kernel("bias_backward-rows", "bias_backward", lambda z: [z(37), z(9, 37)]),
     Kernel("dropout", "dropout", lambda z: [z(6, 37), z(6, 37), 0.5, 2**40 + 5, 11, 3]),
     Kernel(
         "sgd_update",

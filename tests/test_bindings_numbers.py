@@ -163,7 +163,7 @@ def test_empty_batch(isa: str) -> None:
     np.testing.assert_array_equal(dw, np.zeros_like(w))
     pool = (3, 3, 1, 1, 0, 0, 0, 0, 1, 1, False)
     pooled = np.zeros((0, 2, 3, 3), np.float32)
-    _cpu.max_pool2d_forward(pooled, np.zeros(pooled.shape, np.int32), x, pool)
+    _cpu.max_pool2d_forward(pooled, np.zeros(pooled.shape, np.uint8), x, pool)
     _cpu.avg_pool2d_forward(pooled, x, pool, True)
     _cpu.softmax_cross_entropy_forward(
         np.zeros((0, 1), np.float32), np.zeros((0, 4, 1), np.float32), np.zeros((0, 1), np.int64), -1
@@ -193,7 +193,7 @@ def test_overflowing_pooling(place: int) -> None:
     geometry[place] = HUGE
     x, y = np.zeros((1, 1, 9, 9)), np.zeros((1, 1, 7, 7))
     with pytest.raises((ValueError, OverflowError), match=r"max_pool2d"):
-        _cpu.max_pool2d_forward(y, np.zeros(y.shape, np.int32), x, tuple(geometry))
+        _cpu.max_pool2d_forward(y, np.zeros(y.shape, np.uint8), x, tuple(geometry))
     with pytest.raises((ValueError, OverflowError), match=r"avg_pool2d"):
         _cpu.avg_pool2d_forward(y, x, tuple(geometry), True)
 

@@ -53,6 +53,7 @@ ROW_OF_KERNEL = {
     "softmax_cross_entropy_backward": "cross_entropy",
     "activation_forward": "sigmoid",
     "activation_backward": "sigmoid",
+    "bias_backward": "linear",
     "dropout": "dropout",
 }
 NO_ROW = {

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bindings_cases import KERNELS, Kernel, fused_backward, fused_forward
+from bindings_cases import KERNELS, STRIDE_2, Kernel, fused_backward, fused_forward
 from tinygrad_nm import _cpu
 
 THREADS = (1, 2, 3, 8)
@@ -28,13 +28,44 @@ def _labels(*shape: int) -> np.ndarray:
 
 
 def _positions(z: Numbers) -> np.ndarray:
-    positions = np.empty((32, 48, 14, 14), np.int32)
+    positions = np.empty((32, 48, 14, 14), np.uint8)
     _cpu.max_pool2d_forward(z(32, 48, 14, 14), positions, z(32, 48, 28, 28), POOL)
     return positions
 
 
 # Shapes that give every kernel at least eight tasks and enough work to wake eight threads.
 LARGE = [
+    Kernel(
+        "max_pool2d_forward-stride-2",
+        "max_pool2d_forward",
+        lambda z: [z(32, 48, 13, 13), np.empty((32, 48, 13, 13), np.uint8), z(32, 48, 28, 28), STRIDE_2],
+        written=(0, 1),
+    ),
+    Kernel(
+        "max_pool2d_backward-stride-2",
+        "max_pool2d_backward",
+        lambda z: [z(32, 48, 28, 28), z(32, 48, 13, 13), np.full((32, 48, 13, 13), 4, np.uint8), STRIDE_2],
+    ),
+    Kernel(
+        "avg_pool2d_forward-stride-2",
+        "avg_pool2d_forward",
+        lambda z: [z(32, 48, 13, 13), z(32, 48, 28, 28), STRIDE_2, True],
+    ),
+    Kernel(
+        "avg_pool2d_backward-stride-2",
+        "avg_pool2d_backward",
+        lambda z: [z(32, 48, 28, 28), z(32, 48, 13, 13), STRIDE_2, True],
+    ),
+    Kernel(
+        "softmax_cross_entropy_forward-rows",
+        "softmax_cross_entropy_forward",
+        lambda z: [z(9000, 1), z(9000, 10, 1), _labels(9000, 1), -100],
+    ),
+    Kernel(
+        "softmax_cross_entropy_backward-rows",
+        "softmax_cross_entropy_backward",
+        lambda z: [z(9000, 10, 1), z(9000, 1), z(9000, 10, 1), _labels(9000, 1), -100],
+    ),
     Kernel("gemm", "gemm", lambda z: [z(520, 700), z(520, 600), z(600, 700), 0.5, 0.25, z(700), "tanh"]),
     Kernel("gemm-narrow", "gemm", lambda z: [z(16, 3000), z(16, 900), z(900, 3000)]),
     Kernel("gemm-deep", "gemm", lambda z: [z(40, 1600), z(40, 5000), z(5000, 1600)]),
@@ -59,18 +90,18 @@ LARGE = [
     Kernel(
         "max_pool2d_forward",
         "max_pool2d_forward",
-        lambda z: [z(32, 48, 14, 14), np.empty((32, 48, 14, 14), np.int32), z(32, 48, 28, 28), POOL],
+        lambda z: [z(32, 48, 14, 14), np.empty((32, 48, 14, 14), np.uint8), z(32, 48, 28, 28), POOL],
         written=(0, 1),
     ),
     Kernel(
         "max_pool2d_backward",
         "max_pool2d_backward",
-        lambda z: [z(32, 48, 28, 28), z(32, 48, 14, 14), _positions(z)],
+        lambda z: [z(32, 48, 28, 28), z(32, 48, 14, 14), _positions(z), POOL],
     ),
     Kernel(
         "max_pool2d_gather",
         "max_pool2d_gather",
-        lambda z: [z(32, 48, 14, 14), z(32, 48, 28, 28), _positions(z)],
+        lambda z: [z(32, 48, 14, 14), z(32, 48, 28, 28), _positions(z), POOL],
     ),
     Kernel(
         "avg_pool2d_forward",
@@ -108,6 +139,8 @@ LARGE = [
         "activation_backward",
         lambda z: [z(300_000), z(300_000), z(300_000), "tanh", 0.0],
     ),
+    Kernel("bias_backward", "bias_backward", lambda z: [z(24), z(256, 24, 20, 21)]),
+    Kernel("bias_backward-rows", "bias_backward", lambda z: [z(1000), z(600, 1000)]),
     Kernel("dropout", "dropout", lambda z: [z(128, 4096), z(128, 4096), 0.5, 42, 3, 0]),
     Kernel(
         "sgd_update",

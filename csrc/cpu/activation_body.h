@@ -4,13 +4,11 @@
 // does not depend on where it stands or on how the work is cut.
 #pragma once
 #include "cpu/activation.h"
+#include "cpu/elementwise_body.h"
 #include "cpu/isa/vector_math.h"
-#include "cpu/parallel.h"
 
 namespace tinygrad_nm {
 namespace {
-
-constexpr int64_t activation_task = 4096;  // numbers
 
 // Operations for one number, to decide whether threads pay.
 static inline double activation_work(Activation kind, int64_t bytes) {
@@ -60,25 +58,27 @@ static inline void apply_activation(Activation kind, T parameter, T* data, int64
 
 template <class T>
 void activation_forward(const ActivationForward<T>& a) {
-    const int64_t tasks = (a.n + activation_task - 1) / activation_task;
+    const bool streaming = a.out != a.x && a.n * int64_t(sizeof(T)) >= streaming_bytes;
     with_activation(a.kind, [&](auto formula) {
-        parallel_for(tasks, activation_task * activation_work(a.kind, sizeof(T)), [&](int64_t task) {
-            const int64_t start = task * activation_task;
-            const int64_t count = a.n - start < activation_task ? a.n - start : activation_task;
-            activation_range<T, decltype(formula)>(a.out + start, a.x + start, count, a.parameter);
+        for_elements(a.n, activation_work(a.kind, sizeof(T)), [&](int64_t start, int64_t count) {
+            const T* x = a.x + start;
+            write_range(a.out + start, count, streaming, [&](T* to, int64_t first, int64_t n) {
+                activation_range<T, decltype(formula)>(to, x + first, n, a.parameter);
+            });
         });
     });
 }
 
 template <class T>
 void activation_backward(const ActivationBackward<T>& a) {
-    const int64_t tasks = (a.n + activation_task - 1) / activation_task;
+    const bool streaming = a.out != a.dy && a.n * int64_t(sizeof(T)) >= streaming_bytes;
     with_activation(a.kind, [&](auto formula) {
-        parallel_for(tasks, activation_task * activation_work(a.kind, sizeof(T)), [&](int64_t task) {
-            const int64_t start = task * activation_task;
-            const int64_t count = a.n - start < activation_task ? a.n - start : activation_task;
-            activation_backward_range<T, decltype(formula)>(a.out + start, a.dy + start, a.saved + start,
-                                                            count, a.parameter);
+        for_elements(a.n, activation_work(a.kind, sizeof(T)), [&](int64_t start, int64_t count) {
+            const T *dy = a.dy + start, *saved = a.saved + start;
+            write_range(a.out + start, count, streaming, [&](T* to, int64_t first, int64_t n) {
+                activation_backward_range<T, decltype(formula)>(to, dy + first, saved + first, n,
+                                                                a.parameter);
+            });
         });
     });
 }

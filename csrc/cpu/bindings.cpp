@@ -20,6 +20,7 @@ PYBIND11_MODULE(_cpu, m) {
     bind_conv2d_pool2d(m);
     bind_pool2d(m);
     bind_activation(m);
+    bind_bias(m);
     bind_normalisation(m);
     bind_loss(m);
     bind_memory(m);

@@ -1,6 +1,7 @@
 // The kernels of one instruction set: a table of function pointers for each element type.
 #pragma once
 #include "cpu/activation.h"
+#include "cpu/bias.h"
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_pool2d.h"
 #include "cpu/dropout.h"
@@ -23,10 +24,11 @@ struct KernelTable {
     void (*conv2d_pool2d_forward)(const Conv2dPool2dForward<T>&);
     void (*conv2d_pool2d_backward)(const Conv2dPool2dBackward<T>&);
     void (*max_pool2d_forward)(const MaxPool2dForward<T>&);
-    bool (*max_pool2d_backward)(const MaxPool2dAtPositions<T>&);
-    bool (*max_pool2d_gather)(const MaxPool2dAtPositions<T>&);
+    bool (*max_pool2d_backward)(const MaxPool2dAtTaps<T>&);
+    bool (*max_pool2d_gather)(const MaxPool2dAtTaps<T>&);
     void (*avg_pool2d_forward)(const AvgPool2dForward<T>&);
     void (*avg_pool2d_backward)(const AvgPool2dBackward<T>&);
+    void (*bias_backward)(const BiasBackward<T>&);
     void (*activation_forward)(const ActivationForward<T>&);
     void (*activation_backward)(const ActivationBackward<T>&);
     void (*local_response_norm_forward)(const LocalResponseNorm<T>&);

@@ -4,27 +4,27 @@
 
 namespace tinygrad_nm {
 
-// out, positions (N, C, OH, OW) from x (N, C, H, W): the maximum of each window and where it lies, as an
-// index into the H * W plane. The first maximum wins, in the order of rows, then columns; the first NaN wins
-// over everything.
+// out, taps (N, C, OH, OW) from x (N, C, H, W): the maximum of each window and where it lies in the window,
+// as i * KW + j: a byte where the window has at most 256 taps, else an int32. The first maximum wins, in the
+// order of rows, then columns; the first NaN wins over everything.
 template <class T>
 struct MaxPool2dForward {
     T* out;
-    int32_t* positions;
+    void* taps;
     const T* x;
     Pool2dShape shape;
 };
 
-// Kernels over remembered positions. They return false, with `out` undefined, if a position lies outside of
-// the plane.
-//   backward: out (planes, plane) = sum of the dy (planes, out_plane) whose position it is, in the order of
-//   dy gather:   out (planes, out_plane) = x (planes, plane) at the positions
+// Kernels over remembered taps. They return false, with `out` undefined, if a tap is none of its window or
+// lies on the padding.
+//   backward: out (N, C, H, W) = sum of the dy (N, C, OH, OW) whose tap it is, in the order of dy
+//   gather:   out (N, C, OH, OW) = x (N, C, H, W) at the taps
 template <class T>
-struct MaxPool2dAtPositions {
+struct MaxPool2dAtTaps {
     T* out;
     const T* in;
-    const int32_t* positions;  // (planes, out_plane)
-    int64_t planes, plane, out_plane;
+    const void* taps;  // (N, C, OH, OW), as above
+    Pool2dShape shape;
 };
 
 // out (N, C, OH, OW) from x (N, C, H, W): the sum of a window over its divisor.

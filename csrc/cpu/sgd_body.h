@@ -1,13 +1,10 @@
 // The SGD kernel of one instruction set; shapes and formulas in sgd.h.
 #pragma once
-#include "cpu/isa/vector.h"
-#include "cpu/parallel.h"
+#include "cpu/elementwise_body.h"
 #include "cpu/sgd.h"
 
 namespace tinygrad_nm {
 namespace {
-
-constexpr int64_t sgd_task = 8192;  // numbers
 
 enum class SgdForm { plain, lr_in_velocity, lr_outside };
 
@@ -46,10 +43,7 @@ void sgd_update(const SgdUpdate<T>& a) {
         range = a.nesterov ? sgd_range<T, inside, true> : sgd_range<T, inside, false>;
     if (a.velocity && !a.lr_in_velocity)
         range = a.nesterov ? sgd_range<T, outside, true> : sgd_range<T, outside, false>;
-    parallel_for((a.n + sgd_task - 1) / sgd_task, double(sgd_task) * 4 * sizeof(T), [&](int64_t task) {
-        const int64_t start = task * sgd_task;
-        range(a, start, a.n - start < sgd_task ? a.n : start + sgd_task);
-    });
+    for_elements(a.n, 4.0 * sizeof(T), [&](int64_t start, int64_t count) { range(a, start, start + count); });
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // The activations y = sigma(x), each formula once, for the CPU's vectors and for CUDA's scalars.
 //
 // A formula is a template over the number type V: float, double or a vector of them. It finds select(mask, a,
-// b) and math_exp, math_tanh, math_sin, math_cos, math_erfc, math_expm1, math_log1p, math_abs for that type
+// b) and math_exp, math_tanh, math_scaled_tanh, math_sigmoid, math_sin ... for that type
 // by overloading; those for scalars are below, those for vectors in cpu/isa/vector_math.h.
 //
 // backward(dy, saved, parameter) is dy * sigma'(x). `saved` is the output y where y determines sigma'(x), and
@@ -92,6 +92,24 @@ TINYGRAD_NM_HOST_DEVICE double select(bool mask, double a, double b) {
     return mask ? a : b;
 }
 
+// 1.7159 tanh(2x/3): LeCun et al., "Efficient BackProp", 1998, section 4.4.
+constexpr double scaled_tanh_height = 1.7159, scaled_tanh_rate = 2.0 / 3.0;
+TINYGRAD_NM_HOST_DEVICE float math_scaled_tanh(float x) {
+    return float(scaled_tanh_height) * math_tanh(float(scaled_tanh_rate) * x);
+}
+TINYGRAD_NM_HOST_DEVICE double math_scaled_tanh(double x) {
+    return scaled_tanh_height * math_tanh(scaled_tanh_rate * x);
+}
+// 1 / (1 + exp(-x)); the exponent is never positive, so that nothing overflows.
+TINYGRAD_NM_HOST_DEVICE float math_sigmoid(float x) {
+    const float e = math_exp(-math_abs(x));
+    return (x >= 0 ? 1 : e) / (1 + e);
+}
+TINYGRAD_NM_HOST_DEVICE double math_sigmoid(double x) {
+    const double e = math_exp(-math_abs(x));
+    return (x >= 0 ? 1 : e) / (1 + e);
+}
+
 // Holds x in [low, high]; NaN stays.
 template <class V>
 TINYGRAD_NM_HOST_DEVICE V clamp(V x, V low, V high) {
@@ -144,24 +162,19 @@ struct Tanh {
     }
 };
 
-// 1.7159 tanh(2x/3): LeCun et al., "Efficient BackProp", 1998, section 4.4.
 struct ScaledTanh {
     static constexpr bool saves_input = false;
-    static constexpr double height = 1.7159, rate = 2.0 / 3.0;
-    TINYGRAD_NM_FORWARD { return Number<V>::constant(height) * math_tanh(Number<V>::constant(rate) * x); }
+    static constexpr double height = scaled_tanh_height, rate = scaled_tanh_rate;
+    TINYGRAD_NM_FORWARD { return math_scaled_tanh(x); }
     TINYGRAD_NM_BACKWARD(y) {
         const V a = Number<V>::constant(height);
         return dy * (Number<V>::constant(rate / height) * ((a - y) * (a + y)));
     }
 };
 
-// 1 / (1 + exp(-x)); the exponent is never positive, so that nothing overflows.
 struct Sigmoid {
     static constexpr bool saves_input = false;
-    TINYGRAD_NM_FORWARD {
-        const V one = Number<V>::constant(1), e = math_exp(-math_abs(x));
-        return select(x >= Number<V>::constant(0), one, e) / (one + e);
-    }
+    TINYGRAD_NM_FORWARD { return math_sigmoid(x); }
     TINYGRAD_NM_BACKWARD(y) { return dy * (y * (Number<V>::constant(1) - y)); }
 };
 

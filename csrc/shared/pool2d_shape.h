@@ -83,11 +83,16 @@ inline Pool2dShape pool2d_shape(const char* operation, const std::array<int64_t,
     return s;
 }
 
-// Positions within a plane are int32.
-inline void check_positions_fit(const char* operation, int64_t height, int64_t width) {
-    if (checked_product(operation, {height, width}) > INT32_MAX)
-        throw std::invalid_argument(std::string(operation) + ": a plane of " + sizes_text({height, width}) +
-                                    " elements is too large for 32-bit positions; split the input");
+// Whether the number of a tap in its window fits into a byte; else it is an int32, which check_taps_fit makes
+// sure of.
+inline bool taps_are_bytes(const Pool2dShape& s) {
+    return s.kernel_h <= 256 && s.kernel_w <= 256 && s.kernel_h * s.kernel_w <= 256;
+}
+inline void check_taps_fit(const char* operation, int64_t kernel_h, int64_t kernel_w) {
+    if (checked_product(operation, {kernel_h, kernel_w}) > INT32_MAX)
+        throw std::invalid_argument(std::string(operation) + ": a window of " +
+                                    sizes_text({kernel_h, kernel_w}) +
+                                    " elements is too large for 32-bit positions; use a smaller kernel");
 }
 
 }  // namespace tinygrad_nm

@@ -61,14 +61,14 @@ void for_windows(const Pool2dShape& s, const Window& window) {
 template <class T>
 struct Results {
     std::vector<T> y, dx, gathered;
-    std::vector<int32_t> positions;
+    std::vector<int> positions;  // taps: places in the window
     bool operator==(const Results&) const = default;
 };
 
 template <class T>
 Results<T> max_by_loops(const Pool2dShape& s, const std::vector<T>& x, const std::vector<T>& dy) {
     const int64_t plane_size = s.height * s.width;
-    Results<T> r{std::vector<T>(dy.size()), std::vector<T>(x.size()), {}, std::vector<int32_t>(dy.size())};
+    Results<T> r{std::vector<T>(dy.size()), std::vector<T>(x.size()), {}, std::vector<int>(dy.size())};
     for_windows(s, [&](int64_t plane, int64_t result, const std::vector<int64_t>& taps) {
         int64_t best = -1;
         for (const int64_t tap : taps) {
@@ -77,26 +77,37 @@ Results<T> max_by_loops(const Pool2dShape& s, const std::vector<T>& x, const std
             const T top = best < 0 ? T(0) : x[plane * plane_size + best];
             if (best < 0 || value > top || (std::isnan(value) && !std::isnan(top))) best = tap;
         }
+        const int64_t oh = result / s.out_w % s.out_h, ow = result % s.out_w;
+        const int64_t i = (best / s.width + s.pad_top - oh * s.stride_h) / s.dilation_h;
+        const int64_t j = (best % s.width + s.pad_left - ow * s.stride_w) / s.dilation_w;
         r.y[result] = x[plane * plane_size + best];
-        r.positions[result] = int32_t(best);
+        r.positions[result] = int(i * s.kernel_w + j);
         r.dx[plane * plane_size + best] += dy[result];
     });
     r.gathered = r.y;
     return r;
 }
 
-template <class T>
+template <class T, class Index>
 Results<T> max_by_kernels(const Pool2dShape& s, const std::vector<T>& x, const std::vector<T>& dy) {
     const T garbage = std::numeric_limits<T>::quiet_NaN();
-    Results<T> r{std::vector<T>(dy.size(), garbage), std::vector<T>(x.size(), garbage),
-                 std::vector<T>(dy.size(), garbage), std::vector<int32_t>(dy.size(), -7)};
-    kernels<T>().max_pool2d_forward({r.y.data(), r.positions.data(), x.data(), s});
-    const int64_t planes = s.batch * s.channels, plane = s.height * s.width, out_plane = s.out_h * s.out_w;
-    CHECK(kernels<T>().max_pool2d_backward(
-        {r.dx.data(), dy.data(), r.positions.data(), planes, plane, out_plane}));
-    CHECK(kernels<T>().max_pool2d_gather(
-        {r.gathered.data(), x.data(), r.positions.data(), planes, plane, out_plane}));
+    Results<T> r{std::vector<T>(dy.size(), garbage),
+                 std::vector<T>(x.size() + 1, garbage),
+                 std::vector<T>(dy.size(), garbage),
+                 {}};
+    std::vector<Index> taps(dy.size() + 1, Index(77));
+    r.y.push_back(T(77)), r.dx.back() = T(77);
+    kernels<T>().max_pool2d_forward({r.y.data(), taps.data(), x.data(), s});
+    CHECK(kernels<T>().max_pool2d_backward({r.dx.data(), dy.data(), taps.data(), s}));
+    CHECK(kernels<T>().max_pool2d_gather({r.gathered.data(), x.data(), taps.data(), s}));
+    CHECK(r.y.back() == T(77) && r.dx.back() == T(77) && taps.back() == Index(77));  // nothing behind the end
+    r.y.pop_back(), r.dx.pop_back(), taps.pop_back();
+    r.positions.assign(taps.begin(), taps.end());
     return r;
+}
+template <class T>
+Results<T> max_by_kernels(const Pool2dShape& s, const std::vector<T>& x, const std::vector<T>& dy) {
+    return taps_are_bytes(s) ? max_by_kernels<T, uint8_t>(s, x, dy) : max_by_kernels<T, int32_t>(s, x, dy);
 }
 
 template <class T>
@@ -121,9 +132,12 @@ template <class T>
 Results<T> avg_by_kernels(const Pool2dShape& s, bool include_pad, const std::vector<T>& x,
                           const std::vector<T>& dy) {
     const T garbage = std::numeric_limits<T>::quiet_NaN();
-    Results<T> r{std::vector<T>(dy.size(), garbage), std::vector<T>(x.size(), garbage), {}, {}};
+    Results<T> r{std::vector<T>(dy.size() + 1, garbage), std::vector<T>(x.size() + 1, garbage), {}, {}};
+    r.y.back() = T(77), r.dx.back() = T(77);
     kernels<T>().avg_pool2d_forward({r.y.data(), x.data(), s, include_pad});
     kernels<T>().avg_pool2d_backward({r.dx.data(), dy.data(), s, include_pad});
+    CHECK(r.y.back() == T(77) && r.dx.back() == T(77));
+    r.y.pop_back(), r.dx.pop_back();
     return r;
 }
 
@@ -198,6 +212,25 @@ TEST(pool2d_grid_of_geometries) {
     CHECK(refused < run);
 }
 
+// The shapes with a kernel of their own, at every width up to two vectors and with several planes a task; and
+// windows of more than 256 taps.
+TEST(pool2d_stride_2_and_large_windows) {
+    for (const int64_t kernel : {2, 3})
+        for (int64_t width = kernel; width < 70; width += width < 40 ? 1 : 7)
+            for (const int64_t height : {kernel, int64_t(5), int64_t(8)}) {
+                const Case c{{2, 3, height, width}, {kernel, kernel, 2, 2, 0, 0, 0, 0, 1, 1, false}};
+                width % 2 ? check_exact<float>(c) : check_exact<double>(c);
+                height % 2 ? check_exact<float>(c) : check_exact<double>(c);
+            }
+    const Pool2dShape large = Case{{1, 2, 40, 45}, {16, 17, 3, 2, 2, 1, 3, 0, 1, 1, true}}.shape();
+    const std::vector<float> x = numbers<float>(2 * 40 * 45),
+                             dy = numbers<float>(2 * large.out_h * large.out_w);
+    CHECK(!taps_are_bytes(large));
+    for_each_isa([&](const std::string& isa) {
+        CHECK_THAT(max_by_kernels(large, x, dy) == max_by_loops(large, x, dy), isa);
+    });
+}
+
 // Results of PyTorch's rule, worked out by hand: a last window that starts in the padding behind the input is
 // dropped.
 TEST(pool2d_ceil_rule) {
@@ -230,25 +263,36 @@ TEST(max_pool2d_ties_nan_and_infinity) {
     const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
     const float x[] = {1, 1, nan, 5,   -inf, -inf,  //
                        1, 1, 9,   nan, -inf, -inf};
-    const Case c{{1, 1, 2, 6}, {2, 2, 2, 2, 0, 0, 0, 0, 1, 1, false}};
+    const Case own{{1, 1, 2, 6}, {2, 2, 2, 2, 0, 0, 0, 0, 1, 1, false}};  // has a kernel of its own
+    const Case padded{{1, 1, 2, 6}, {2, 2, 2, 2, 1, 0, 0, 0, 1, 1, false}};
     for_each_isa([&](const std::string& isa) {
-        float y[3];
-        int32_t positions[3];
-        kernels<float>().max_pool2d_forward({y, positions, x, c.shape()});
-        CHECK_THAT(y[0] == 1 && positions[0] == 0, isa);
-        CHECK_THAT(std::isnan(y[1]) && positions[1] == 2, isa);
-        CHECK_THAT(y[2] == -inf && positions[2] == 4, isa);
+        for (const Case& c : {own, padded}) {
+            const int first = c.geometry.pad_top == 0 ? 0 : 2;
+            float y[3];
+            uint8_t taps[3];
+            kernels<float>().max_pool2d_forward({y, taps, x, c.shape()});
+            CHECK_THAT(y[0] == 1 && taps[0] == first, isa);
+            CHECK_THAT(std::isnan(y[1]) && taps[1] == first, isa);
+            CHECK_THAT(y[2] == -inf && taps[2] == first, isa);
+        }
     });
 }
 
 TEST(max_pool2d_refuses_foreign_positions) {
-    const float dy[] = {1, 2};
-    float dx[4], y[2];
-    for (const int32_t bad : {-1, 4}) {
-        const int32_t positions[] = {3, bad};
-        CHECK(!kernels<float>().max_pool2d_backward({dx, dy, positions, 1, 4, 2}));
-        CHECK(!kernels<float>().max_pool2d_gather({y, dx, positions, 1, 4, 2}));
-    }
+    const float dy[] = {1, 2, 3, 4};
+    float dx[20], y[4];
+    const Pool2dShape plain = Case{{1, 1, 4, 4}, {2, 2, 2, 2, 0, 0, 0, 0, 1, 1, false}}.shape();
+    const Pool2dShape padded = Case{{1, 1, 2, 2}, {2, 2, 2, 2, 1, 1, 1, 1, 1, 1, false}}.shape();
+    for_each_isa([&](const std::string& isa) {
+        for (const uint8_t bad : {4, 255}) {
+            const uint8_t taps[] = {3, 0, bad, 1};
+            CHECK_THAT(!kernels<float>().max_pool2d_backward({dx, dy, taps, plain}), isa);
+            CHECK_THAT(!kernels<float>().max_pool2d_gather({y, dx, taps, plain}), isa);
+        }
+        const uint8_t on_the_padding[] = {3, 0, 1, 0};
+        CHECK_THAT(!kernels<float>().max_pool2d_backward({dx, dy, on_the_padding, padded}), isa);
+        CHECK_THAT(!kernels<float>().max_pool2d_gather({y, dx, on_the_padding, padded}), isa);
+    });
 }
 
 TEST(pool2d_same_bits_for_any_number_of_threads) {
@@ -287,7 +331,6 @@ TEST(pool2d_shape_errors) {
     CHECK(mentions({{1, 1, 4, 4}, {2, 2, 1, 0, 0, 0, 0, 0, 1, 1, false}}, "stride must be positive"));
     CHECK(mentions({{1, 1, 4, 4}, {2, 2, 1, 1, 0, 0, 0, -1, 1, 1, false}}, "padding must not be negative"));
     CHECK(mentions({{1, 0, 4, 4}, {2, 2, 1, 1, 0, 0, 0, 0, 1, 1, false}}, "positive sizes"));
-    CHECK_THROWS(check_positions_fit("max_pool2d", int64_t(1) << 16, int64_t(1) << 15),
-                 std::invalid_argument);
-    check_positions_fit("max_pool2d", (int64_t(1) << 16) - 1, int64_t(1) << 15);
+    CHECK_THROWS(check_taps_fit("max_pool2d", int64_t(1) << 16, int64_t(1) << 15), std::invalid_argument);
+    check_taps_fit("max_pool2d", (int64_t(1) << 16) - 1, int64_t(1) << 15);
 }

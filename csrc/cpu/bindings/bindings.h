@@ -9,6 +9,7 @@ void bind_conv2d(pybind11::module_& m);
 void bind_conv2d_pool2d(pybind11::module_& m);
 void bind_pool2d(pybind11::module_& m);
 void bind_activation(pybind11::module_& m);
+void bind_bias(pybind11::module_& m);
 void bind_normalisation(pybind11::module_& m);
 void bind_loss(pybind11::module_& m);
 void bind_memory(pybind11::module_& m);

@@ -26,79 +26,67 @@ double work(const Pool2dShape& s) {
            double(s.out_h * s.out_w * (s.kernel_h * s.kernel_w + 4) + s.height * s.width);
 }
 
+// f.operator()<Index>() with the type of the taps of this shape.
+template <class F>
+void by_tap(const Pool2dShape& shape, F&& f) {
+    if (taps_are_bytes(shape))
+        f.template operator()<uint8_t>();
+    else
+        f.template operator()<int32_t>();
+}
+
 void max_forward(py::handle out, py::handle positions_out, py::handle x_in, const Geometry& geometry) {
     Operation op("max_pool2d");
     op.by_dtype(out, [&]<class T>() {
         const Array<T> y = op.output<T>("out", out);
-        const Array<int32_t> positions = op.output<int32_t>("positions", positions_out);
         const Array<const T> x = op.input<T>("x", x_in);
         const Pool2dShape shape = build_shape(op, "x", x, geometry);
-        check_positions_fit("max_pool2d", shape.height, shape.width);
+        check_taps_fit("max_pool2d", shape.kernel_h, shape.kernel_w);
         op.expect_shape("out", y.shape, result_shape(shape), "the result of this pooling");
-        op.expect_shape("positions", positions.shape, result_shape(shape), "the result of this pooling");
-        op.run(work(shape), [&] {
-            kernels<T>().max_pool2d_forward({y.data, positions.data, x.data, shape});
+        by_tap(shape, [&]<class Index>() {
+            const Array<Index> taps = op.output<Index>("positions", positions_out);
+            op.expect_shape("positions", taps.shape, result_shape(shape), "the result of this pooling");
+            op.run(work(shape), [&] { kernels<T>().max_pool2d_forward({y.data, taps.data, x.data, shape}); });
         });
     });
 }
 
-// Planes of `large` (N, C, H, W) with positions in them, one for each element of `small` (N, C, OH, OW).
-template <class T, class Large, class Small>
-MaxPool2dAtPositions<T> at_positions(const Operation& op, const char* large_name, const Large& large,
-                                     const char* small_name, const Small& small,
-                                     const Array<const int32_t>& positions) {
-    op.expect_ndim(large_name, large.shape, 4, "(N, C, H, W)");
-    op.expect_ndim(small_name, small.shape, 4, "(N, C, OH, OW)");
-    if (!(positions.shape == small.shape))
-        op.wrong_shape("positions", positions.shape, small.shape,
-                       std::string("one for each element of ") + small_name);
-    if (large.shape[0] != small.shape[0] || large.shape[1] != small.shape[1])
-        op.value_error(std::string(large_name) + " has shape " + shape_text(large.shape) + " and " +
-                       small_name + " has shape " + shape_text(small.shape) +
-                       ", but batch and channels must be the same");
-    check_positions_fit(op.name(), large.shape[2], large.shape[3]);
-    return {nullptr,
-            nullptr,
-            positions.data,
-            large.shape[0] * large.shape[1],
-            large.shape[2] * large.shape[3],
-            small.shape[2] * small.shape[3]};
-}
-
-// Runs one of the two kernels; elements: how many it reads or writes.
+// Runs one of the two kernels over remembered taps: from `in` to `out`, one of them (N, C, H, W), the other
+// (N, C, OH, OW).
 template <class T>
-void run_at_positions(const Operation& op, bool (*kernel)(const MaxPool2dAtPositions<T>&),
-                      const MaxPool2dAtPositions<T>& arguments) {
-    bool inside = true;
-    op.run(double(arguments.planes) * double(arguments.plane + 2 * arguments.out_plane),
-           [&] { inside = kernel(arguments); });
-    if (!inside)
-        op.value_error("positions has an element outside of the plane, pass those of max_pool2d_forward");
+void run_at_taps(Operation& op, bool (*kernel)(const MaxPool2dAtTaps<T>&), const Array<T>& out,
+                 const Array<const T>& in, py::handle positions_in, const Pool2dShape& shape) {
+    check_taps_fit(op.name(), shape.kernel_h, shape.kernel_w);
+    by_tap(shape, [&]<class Index>() {
+        const Array<const Index> taps = op.input<Index>("positions", positions_in);
+        op.expect_shape("positions", taps.shape, result_shape(shape), "the result of this pooling");
+        bool inside = true;
+        op.run(work(shape), [&] { inside = kernel({out.data, in.data, taps.data, shape}); });
+        if (!inside)
+            op.value_error(
+                "positions has an element outside of its window, pass those of max_pool2d_forward");
+    });
 }
 
-void max_backward(py::handle out, py::handle dy_in, py::handle positions_in) {
+void max_backward(py::handle out, py::handle dy_in, py::handle positions_in, const Geometry& geometry) {
     Operation op("max_pool2d_backward");
     op.by_dtype(out, [&]<class T>() {
         const Array<T> dx = op.output<T>("out", out);
         const Array<const T> dy = op.input<T>("dy", dy_in);
-        const Array<const int32_t> positions = op.input<int32_t>("positions", positions_in);
-        MaxPool2dAtPositions<T> arguments = at_positions<T>(op, "out", dx, "dy", dy, positions);
-        arguments.out = dx.data;
-        arguments.in = dy.data;
-        run_at_positions<T>(op, kernels<T>().max_pool2d_backward, arguments);
+        const Pool2dShape shape = build_shape(op, "out", dx, geometry);
+        op.expect_shape("dy", dy.shape, result_shape(shape), "the result of this pooling");
+        run_at_taps<T>(op, kernels<T>().max_pool2d_backward, dx, dy, positions_in, shape);
     });
 }
 
-void max_gather(py::handle out, py::handle x_in, py::handle positions_in) {
+void max_gather(py::handle out, py::handle x_in, py::handle positions_in, const Geometry& geometry) {
     Operation op("max_pool2d_gather");
     op.by_dtype(out, [&]<class T>() {
         const Array<T> y = op.output<T>("out", out);
         const Array<const T> x = op.input<T>("x", x_in);
-        const Array<const int32_t> positions = op.input<int32_t>("positions", positions_in);
-        MaxPool2dAtPositions<T> arguments = at_positions<T>(op, "x", x, "out", y, positions);
-        arguments.out = y.data;
-        arguments.in = x.data;
-        run_at_positions<T>(op, kernels<T>().max_pool2d_gather, arguments);
+        const Pool2dShape shape = build_shape(op, "x", x, geometry);
+        op.expect_shape("out", y.shape, result_shape(shape), "the result of this pooling");
+        run_at_taps<T>(op, kernels<T>().max_pool2d_gather, y, x, positions_in, shape);
     });
 }
 
@@ -131,17 +119,17 @@ void avg_backward(py::handle out, py::handle dy_in, const Geometry& geometry, bo
 }  // namespace
 
 void bind_pool2d(py::module_& m) {
-    m.def("max_pool2d_forward", &max_forward, py::arg("out"), py::arg("positions"), py::arg("x"),
-          py::arg("geometry"),
-          "out, positions (int32) (N, C, OH, OW) = maximum of each window of x (N, C, H, W), index of the "
-          "first one in "
-          "its plane; geometry = (kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_bottom, pad_left, "
-          "pad_right, "
-          "dilation_h, dilation_w, ceil_mode)");
+    m.def(
+        "max_pool2d_forward", &max_forward, py::arg("out"), py::arg("positions"), py::arg("x"),
+        py::arg("geometry"),
+        "out, positions (N, C, OH, OW) = maximum of each window of x (N, C, H, W), place i * kernel_w + j of "
+        "the first one in its window: uint8, but int32 where a window has more than 256 elements; geometry = "
+        "(kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, "
+        "dilation_w, ceil_mode)");
     m.def("max_pool2d_backward", &max_backward, py::arg("out"), py::arg("dy"), py::arg("positions"),
-          "out (N, C, H, W) = dy (N, C, OH, OW) added up at positions, zero elsewhere");
+          py::arg("geometry"), "out (N, C, H, W) = dy (N, C, OH, OW) added up at positions, zero elsewhere");
     m.def("max_pool2d_gather", &max_gather, py::arg("out"), py::arg("x"), py::arg("positions"),
-          "out (N, C, OH, OW) = x (N, C, H, W) at positions");
+          py::arg("geometry"), "out (N, C, OH, OW) = x (N, C, H, W) at positions");
     m.def("avg_pool2d_forward", &avg_forward, py::arg("out"), py::arg("x"), py::arg("geometry"),
           py::arg("count_include_pad"), "out (N, C, OH, OW) = mean of each window of x (N, C, H, W)");
     m.def("avg_pool2d_backward", &avg_backward, py::arg("out"), py::arg("dy"), py::arg("geometry"),

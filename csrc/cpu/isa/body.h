@@ -10,6 +10,7 @@
 #include "cpu/kernels.h"
 //
 #include "cpu/activation_body.h"
+#include "cpu/bias_body.h"
 #include "cpu/conv2d_body.h"
 #include "cpu/conv2d_pool2d_body.h"
 #include "cpu/dropout_body.h"
@@ -37,6 +38,7 @@ constexpr KernelTable<T> kernel_table = {
     .max_pool2d_gather = max_pool2d_gather<T>,
     .avg_pool2d_forward = avg_pool2d_forward<T>,
     .avg_pool2d_backward = avg_pool2d_backward<T>,
+    .bias_backward = bias_backward<T>,
     .activation_forward = activation_forward<T>,
     .activation_backward = activation_backward<T>,
     .local_response_norm_forward = local_response_norm_forward<T>,

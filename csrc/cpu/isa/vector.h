@@ -23,18 +23,22 @@ template <>
 struct Native<float> {
     typedef float Float __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
     typedef int32_t Int __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
+    typedef uint32_t UInt __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
     using Integer = int32_t;
 };
 template <>
 struct Native<double> {
     typedef double Float __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
     typedef int64_t Int __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
+    typedef uint64_t UInt __attribute__((vector_size(TINYGRAD_NM_VECTOR_BYTES)));
     using Integer = int64_t;
 };
 
 // Int: vector of as many integers of the same size; as a mask, all bits of a lane are set or clear.
 template <class T>
 using Int = typename Native<T>::Int;
+template <class T>
+using UInt = typename Native<T>::UInt;
 
 template <class T>
 struct Vec {
@@ -53,6 +57,9 @@ struct Vec {
         return r;
     }
     TINYGRAD_NM_INLINE void store(T* p) const { memcpy(p, &v, sizeof(v)); }
+    // Past the caches, which saves reading what is overwritten: p on a multiple of the vector's bytes. Before
+    // another thread reads it: streamed().
+    TINYGRAD_NM_INLINE void stream(T* p) const;
     // The first n lanes, 0 <= n <= lanes; the others become 0 and their memory is not touched.
     static TINYGRAD_NM_INLINE Vec load(const T* p, int n);
     TINYGRAD_NM_INLINE void store(T* p, int n) const;
@@ -79,6 +86,22 @@ TINYGRAD_NM_INLINE Vec<T> in_register(Vec<T> x) {
     asm("" : "+x"(x.v));
 #endif
     return x;
+}
+
+template <class T>
+TINYGRAD_NM_INLINE void Vec<T>::stream(T* p) const {
+#if TINYGRAD_NM_VECTOR_BYTES == 64 && defined(__AVX512F__)
+    _mm512_stream_si512((__m512i*)p, (__m512i)v);
+#elif TINYGRAD_NM_VECTOR_BYTES == 32 && defined(__AVX2__)
+    _mm256_stream_si256((__m256i*)p, (__m256i)v);
+#else
+    store(p);
+#endif
+}
+TINYGRAD_NM_INLINE void streamed() {
+#if defined(__AVX2__)
+    _mm_sfence();
+#endif
 }
 
 // Partial vectors: masked instructions where the set has them, else a copy of n elements.
@@ -164,6 +187,115 @@ TINYGRAD_NM_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
     return select<T>((a < b) | is_nan(a), a, b);
 }
 
+// Two vectors of numbers in a row taken apart into those at even and at odd places, and put together again.
+template <class T>
+struct Halves {
+    Vec<T> first, second;
+};
+template <class T>
+TINYGRAD_NM_INLINE Halves<T> deinterleave(Vec<T> a, Vec<T> b) {
+    constexpr int lanes = Vec<T>::lanes;
+    if constexpr (lanes == 2)
+        return {{__builtin_shufflevector(a.v, b.v, 0, 2)}, {__builtin_shufflevector(a.v, b.v, 1, 3)}};
+    else if constexpr (lanes == 4)
+        return {{__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6)},
+                {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7)}};
+    else if constexpr (lanes == 8)
+        return {{__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6, 8, 10, 12, 14)},
+                {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7, 9, 11, 13, 15)}};
+    else
+        return {
+            {__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)},
+            {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)}};
+}
+template <class T>
+TINYGRAD_NM_INLINE Halves<T> interleave(Vec<T> a, Vec<T> b) {
+    constexpr int lanes = Vec<T>::lanes;
+    if constexpr (lanes == 2)
+        return {{__builtin_shufflevector(a.v, b.v, 0, 2)}, {__builtin_shufflevector(a.v, b.v, 1, 3)}};
+    else if constexpr (lanes == 4)
+        return {{__builtin_shufflevector(a.v, b.v, 0, 4, 1, 5)},
+                {__builtin_shufflevector(a.v, b.v, 2, 6, 3, 7)}};
+    else if constexpr (lanes == 8)
+        return {{__builtin_shufflevector(a.v, b.v, 0, 8, 1, 9, 2, 10, 3, 11)},
+                {__builtin_shufflevector(a.v, b.v, 4, 12, 5, 13, 6, 14, 7, 15)}};
+    else
+        return {{__builtin_shufflevector(a.v, b.v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)},
+                {__builtin_shufflevector(a.v, b.v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
+                                         31)}};
+}
+
+// The low bytes of the integers, one a lane: __builtin_convertvector moves them one by one.
+template <class T>
+TINYGRAD_NM_INLINE void store_bytes(Int<T> a, uint8_t* p) {
+    for (int i = 0; i < Vec<T>::lanes; ++i) p[i] = uint8_t(a[i]);
+}
+#if TINYGRAD_NM_VECTOR_BYTES == 64 && defined(__AVX512F__)
+template <>
+TINYGRAD_NM_INLINE void store_bytes<float>(Int<float> a, uint8_t* p) {
+    _mm_storeu_si128((__m128i*)p, _mm512_maskz_cvtepi32_epi8(-1, (__m512i)a));
+}
+template <>
+TINYGRAD_NM_INLINE void store_bytes<double>(Int<double> a, uint8_t* p) {
+    _mm_storel_epi64((__m128i*)p, _mm512_maskz_cvtepi64_epi8(-1, (__m512i)a));
+}
+#elif TINYGRAD_NM_VECTOR_BYTES == 32 && defined(__AVX2__)
+template <>
+TINYGRAD_NM_INLINE void store_bytes<float>(Int<float> a, uint8_t* p) {
+    const __m256i low = _mm256_set1_epi32(0x0c080400), bytes = _mm256_shuffle_epi8((__m256i)a, low);
+    _mm_storel_epi64((__m128i*)p,
+                     _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)));
+}
+template <>
+TINYGRAD_NM_INLINE void store_bytes<double>(Int<double> a, uint8_t* p) {
+    const __m256i low = _mm256_set1_epi16(0x0800), bytes = _mm256_shuffle_epi8((__m256i)a, low);
+    _mm_storeu_si32(p, _mm_unpacklo_epi16(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)));
+}
+#endif
+
+// x, but not below low or above high; a NaN in x stays. One instruction where comparing and choosing are two.
+// (GCC 12 warns of an undefined operand in _mm512_max_ps: thus the masked form.)
+#if TINYGRAD_NM_VECTOR_BYTES == 64 && defined(__AVX512F__)
+TINYGRAD_NM_INLINE Vec<float> at_least(Vec<float> x, Vec<float> low) {
+    return {(Vec<float>::Float)_mm512_maskz_max_ps(-1, (__m512)low.v, (__m512)x.v)};
+}
+TINYGRAD_NM_INLINE Vec<double> at_least(Vec<double> x, Vec<double> low) {
+    return {(Vec<double>::Float)_mm512_maskz_max_pd(-1, (__m512d)low.v, (__m512d)x.v)};
+}
+TINYGRAD_NM_INLINE Vec<float> at_most(Vec<float> x, Vec<float> high) {
+    return {(Vec<float>::Float)_mm512_maskz_min_ps(-1, (__m512)high.v, (__m512)x.v)};
+}
+TINYGRAD_NM_INLINE Vec<double> at_most(Vec<double> x, Vec<double> high) {
+    return {(Vec<double>::Float)_mm512_maskz_min_pd(-1, (__m512d)high.v, (__m512d)x.v)};
+}
+#elif TINYGRAD_NM_VECTOR_BYTES == 32 && defined(__AVX2__)
+TINYGRAD_NM_INLINE Vec<float> at_least(Vec<float> x, Vec<float> low) {
+    return {(Vec<float>::Float)_mm256_max_ps((__m256)low.v, (__m256)x.v)};
+}
+TINYGRAD_NM_INLINE Vec<double> at_least(Vec<double> x, Vec<double> low) {
+    return {(Vec<double>::Float)_mm256_max_pd((__m256d)low.v, (__m256d)x.v)};
+}
+TINYGRAD_NM_INLINE Vec<float> at_most(Vec<float> x, Vec<float> high) {
+    return {(Vec<float>::Float)_mm256_min_ps((__m256)high.v, (__m256)x.v)};
+}
+TINYGRAD_NM_INLINE Vec<double> at_most(Vec<double> x, Vec<double> high) {
+    return {(Vec<double>::Float)_mm256_min_pd((__m256d)high.v, (__m256d)x.v)};
+}
+#else
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> at_least(Vec<T> x, Vec<T> low) {
+    return select(x < low, low, x);
+}
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> at_most(Vec<T> x, Vec<T> high) {
+    return select(x > high, high, x);
+}
+#endif
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> clamp(Vec<T> x, Vec<T> low, Vec<T> high) {
+    return at_most(at_least(x, low), high);
+}
+
 // The bits of the lanes as integers and back; conversion of values (to_int truncates, in range only).
 template <class T>
 TINYGRAD_NM_INLINE Int<T> bits(Vec<T> a) {
@@ -185,6 +317,12 @@ template <class T>
 TINYGRAD_NM_INLINE Vec<T> abs(Vec<T> a) {
     constexpr int sign = int(sizeof(T)) * 8 - 1;
     return from_bits<T>(bits(a) & ~(Int<T>{} + (typename Native<T>::Integer(1) << (sign - 1) << 1)));
+}
+
+// n / 2 rounded down, of n >= 0: an unsigned shift, because AVX2 has no signed one for 64 bits.
+template <class T>
+TINYGRAD_NM_INLINE Int<T> half_of_positive(Int<T> n) {
+    return (Int<T>)((UInt<T>)n >> 1);
 }
 
 // a * b + c, rounded once where the instruction set has it.

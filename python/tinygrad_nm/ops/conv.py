@@ -22,7 +22,7 @@ from ..tensor import Tensor
 from .activation import ACTIVATIONS, activate, activation_backward, resolve
 from .operands import image, kept, pair, same_float
 from .operands import padding as padding_of
-from .reduction import sum_into
+from .product import bias_gradient
 
 Geometry = tuple[int, ...]  # stride (2), padding top bottom left right, dilation (2), groups: as the kernels take it
 
@@ -125,7 +125,7 @@ def conv2d_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
             backend.kernels(x).conv2d_backward_input(dx, dz, weight, geometry)
         if dw is not None:
             backend.kernels(x).conv2d_backward_weight(dw, x, dz, geometry)
-    return dx, dw, None if needs[2] is None else sum_into(needs[2], dz, (0, 2, 3))
+    return dx, dw, bias_gradient(needs[2], dz)
 
 
 def conv2d_backward_input(

@@ -61,33 +61,33 @@ def _max(x: Any, geometry: Geometry) -> Any:
     data = floating("max_pool2d", x)
     shape = _output("max_pool2d", data.shape, geometry)
     out = backend.empty("max_pool2d", data, shape)
-    positions = backend.empty("max_pool2d", data, shape, np.int32)
+    positions = backend.empty("max_pool2d", data, shape, np.uint8 if geometry[0] * geometry[1] <= 256 else np.int32)
     backend.kernels(data).max_pool2d_forward(out, positions, data, geometry)
-    return record(max_pool2d_rule, out, (x,), (positions, data.shape))
+    return record(max_pool2d_rule, out, (x,), (positions, geometry, data.shape))
 
 
 def max_pool2d_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     return (_scatter(dy, *saved),)
 
 
-def _scatter(dy: Any, positions: Any, shape: tuple[int, ...]) -> Any:
+def _scatter(dy: Any, positions: Any, geometry: Geometry, shape: tuple[int, ...]) -> Any:
     """dx of max_pool2d: dy added at the positions of the maxima."""
     data = floating("max_pool2d", dy)
     out = backend.empty("max_pool2d", data, shape)
-    backend.kernels(data).max_pool2d_backward(out, data, positions)
-    return record(max_pool2d_scatter_rule, out, (dy,), (positions, shape))
+    backend.kernels(data).max_pool2d_backward(out, data, positions, geometry)
+    return record(max_pool2d_scatter_rule, out, (dy,), (positions, geometry, shape))
 
 
 def max_pool2d_scatter_rule(ddx: Any, needs: Any, out: Any, saved: Any) -> Any:
     return (_gather(ddx, *saved),)
 
 
-def _gather(x: Any, positions: Any, shape: tuple[int, ...]) -> Any:
+def _gather(x: Any, positions: Any, geometry: Geometry, shape: tuple[int, ...]) -> Any:
     """x at the positions of the maxima: max_pool2d with its choice held fixed."""
     data = floating("max_pool2d", x)
     out = backend.empty("max_pool2d", data, positions.shape)
-    backend.kernels(data).max_pool2d_gather(out, data, positions)
-    return record(max_pool2d_rule, out, (x,), (positions, shape))
+    backend.kernels(data).max_pool2d_gather(out, data, positions, geometry)
+    return record(max_pool2d_rule, out, (x,), (positions, geometry, shape))
 
 
 def avg_pool2d(

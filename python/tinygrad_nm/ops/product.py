@@ -10,7 +10,7 @@ from ..autodiff import place, record
 from ..tensor import Tensor
 from .activation import ACTIVATIONS, activate, activation_backward, resolve
 from .operands import array, broadcast_shape, count, kept, same_float
-from .reduction import sum_into, sum_to
+from .reduction import sum, sum_to
 from .shape import reshape, swap_last
 
 
@@ -99,7 +99,18 @@ def linear_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
         products = _batched(dz, weight) if needs[0] else None, _batched(swap_last(dz), x) if needs[1] else None
     else:
         products = _product(needs[0], dz, weight), _product(needs[1], dz.T, x)
-    return *products, None if needs[2] is None else sum_into(needs[2], dz, (0,))
+    return *products, bias_gradient(needs[2], dz)
+
+
+def bias_gradient(need: Any, dz: Any) -> Any:
+    """dz (N, O, ...) summed over all axes but the second, the gradient of a bias, in the place that `need` offers."""
+    if need is None:
+        return None
+    if isinstance(dz, Tensor):
+        return sum(dz, (0, *range(2, dz.ndim)))
+    out = place(need, "bias", dz, dz.shape[1:2])
+    backend.kernels(dz).bias_backward(out, dz)
+    return out
 
 
 def _product(need: Any, a: Any, b: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import backend
 from .._errors import ShapeError
-from ..autodiff import place, record
+from ..autodiff import record
 from ..tensor import Tensor, value
 from .operands import array, axes, broadcast_shape, count, floating
 from .shape import reshape
@@ -39,14 +39,6 @@ def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     data = array("sum", x)
     along = axes("sum", axis, data.ndim)
     return record(sum_rule, data.sum(axis=along, keepdims=keepdims), (x,), (data.shape, along))
-
-
-def sum_into(need: Any, x: Any, along: tuple[int, ...]) -> Any:
-    """The sum of a rule's gradient over leading axes, in the place that `need` offers (autodiff.place)."""
-    if isinstance(x, Tensor):
-        return sum(x, along)
-    out = place(need, "sum", x, tuple([n for i, n in enumerate(x.shape) if i not in along]))
-    return backend.xp(x).add.reduce(x, along, out=out)
 
 
 def sum_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
