@@ -11,7 +11,14 @@ from typing import Any
 from . import autodiff, random
 from ._errors import AnomalyError, DtypeError, GradientError, ShapeError
 from .autodiff import detect_anomaly, enable_grad, no_grad
-from .backend import get_default_dtype, get_num_threads, set_default_dtype, set_num_threads
+from .backend import (
+    get_default_dtype,
+    get_num_threads,
+    get_winograd,
+    set_default_dtype,
+    set_num_threads,
+    set_winograd,
+)
 from .ops import methods as _methods
 from .ops.activation import (
     cos,
@@ -104,6 +111,7 @@ __all__ = [
     "gelu",
     "get_default_dtype",
     "get_num_threads",
+    "get_winograd",
     "grad",
     "greater",
     "greater_equal",
@@ -141,6 +149,7 @@ __all__ = [
     "scaled_tanh",
     "set_default_dtype",
     "set_num_threads",
+    "set_winograd",
     "sigmoid",
     "sin",
     "smooth_relu",
