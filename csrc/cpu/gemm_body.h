@@ -16,7 +16,7 @@ constexpr int64_t block_rows =
     168 / tile_rows * tile_rows;               // MC: MC x KC of A stay in the second-level cache
 constexpr int64_t block_columns = 4096;        // NC: KC x NC of B stay in the third level
 constexpr int64_t least_rows = 2 * tile_rows;  // of a task
-constexpr int64_t least_panels = 16;           // of B: each task packs its rows of A again
+constexpr int64_t least_panels = 8;           // of B: each task packs its rows of A again
 constexpr int64_t most_tasks = 31;
 constexpr int64_t direct_a_panels = 2;         // A is read where it lies for at most so many panels of B
 constexpr int64_t direct_b_rows = 48;          // B likewise for at most so many rows of A,

@@ -64,6 +64,12 @@ struct DtypeOf<double> {
     static constexpr const char* name = "float64";
 };
 template <>
+struct DtypeOf<uint8_t> {
+    static constexpr int number = py::detail::npy_api::NPY_UINT8_;
+    static constexpr char kind = 'u';
+    static constexpr const char* name = "uint8";
+};
+template <>
 struct DtypeOf<int32_t> {
     static constexpr int number = py::detail::npy_api::NPY_INT32_;
     static constexpr char kind = 'i';

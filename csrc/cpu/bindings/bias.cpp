@@ -14,7 +14,7 @@ void backward(py::handle out, py::handle dy_in) {
         if (dy.ndim() < 2)
             op.value_error("dy has shape " + shape_text(dy.shape) +
                            ", but must have at least 2 dimensions (N, O, ...)");
-        op.expect_shape("out", db.shape, {dy.shape[1]}, "the channels of dy " + shape_text(dy.shape));
+        op.expect_shape("out", db.shape, {dy.shape[1]}, "the channels of dy");
         int64_t plane = 1;
         for (size_t i = 2; i < dy.shape.size(); ++i) plane *= dy.shape[i];
         const BiasBackward<T> a{
