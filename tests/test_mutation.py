@@ -56,6 +56,9 @@ ROW_OF_KERNEL = {
     "dropout": "dropout",
 }
 NO_ROW = {
+    "set_winograd",
+    "get_winograd",
+    "forbid_winograd",
     "conv2d_pool2d_kept",
     "sgd_update",
     "isa",

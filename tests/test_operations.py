@@ -29,6 +29,8 @@ NOT_OPERATIONS = {
     "set_default_dtype",
     "get_default_dtype",
     "set_num_threads",
+    "get_winograd",
+    "set_winograd",
     "get_num_threads",
     "detect_anomaly",
     "empty_cache",

@@ -9,6 +9,8 @@
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_interleaved_body.h"
 #include "cpu/conv2d_scatter_body.h"
+#include "cpu/conv2d_winograd_body.h"
+#include "cpu/conv2d_winograd_weight_body.h"
 #include "cpu/gemm_body.h"
 #include "cpu/patches_body.h"
 
@@ -177,6 +179,7 @@ void conv2d_forward(const Conv2dForward<T>& a) {
                         .b = {a.w, 1, filter_size},
                         .c = {a.out, s.filters, 1},
                         .epilogue = {a.bias, BiasAxis::columns, a.activation, a.parameter}});
+    if (winograd_runs<T>(s, a.winograd)) return conv2d_forward_winograd(a);
     if (interleaving_pays<T>(s)) return conv2d_forward_interleaved(a);
     const int64_t taps = s.kernel_h * s.kernel_w, filter = s.group_channels * taps;
     const int64_t plane = s.height * s.width, out_plane = s.out_h * s.out_w;
@@ -229,6 +232,7 @@ void conv2d_backward_input(const Conv2dBackwardInput<T>& a) {
                         .a = {a.dy, s.filters, 1},
                         .b = {a.w, filter_size, 1},
                         .c = {a.out, filter_size, 1}});
+    if (winograd_runs<T>(s, a.winograd)) return conv2d_backward_input_winograd(a);
     if (interleaving_pays<T>(s)) return conv2d_backward_input_interleaved(a);
     if (scatter_pays(s)) return conv2d_backward_input_scatter(a);
     const int64_t taps = s.kernel_h * s.kernel_w, filter = s.group_channels * taps;
@@ -324,6 +328,7 @@ void conv2d_backward_weight(const Conv2dBackwardWeight<T>& a) {
                         .a = {a.dy, 1, s.filters},
                         .b = {a.x, size / s.filters, 1},
                         .c = {a.out, size / s.filters, 1}});
+    if (winograd_runs<T>(s, a.winograd)) return conv2d_backward_weight_winograd(a);
     if (interleaving_pays<T>(s)) return conv2d_backward_weight_interleaved(a);
     const int64_t plane = s.height * s.width;
     const Images<T> x = {a.x, s.channels * plane, plane,

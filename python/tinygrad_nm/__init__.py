@@ -15,11 +15,13 @@ from .backend import (
     empty_cache,
     get_default_dtype,
     get_num_threads,
+    get_winograd,
     memory_stats,
     reset_peak_memory,
     set_default_dtype,
     set_memory_limit,
     set_num_threads,
+    set_winograd,
 )
 from .ops import methods as _methods
 from .ops.activation import (
@@ -114,6 +116,7 @@ __all__ = [
     "gelu",
     "get_default_dtype",
     "get_num_threads",
+    "get_winograd",
     "grad",
     "greater",
     "greater_equal",
@@ -154,6 +157,7 @@ __all__ = [
     "set_default_dtype",
     "set_memory_limit",
     "set_num_threads",
+    "set_winograd",
     "sigmoid",
     "sin",
     "smooth_relu",

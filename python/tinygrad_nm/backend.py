@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -78,6 +80,39 @@ def memory_stats() -> dict[str, int]:
 def reset_peak_memory() -> None:
     """Starts the peak of `memory_stats` again, from what is in use now."""
     _cpu.reset_peak_memory()
+
+
+def set_winograd(enabled: bool, dtype: Any = np.float32) -> None:
+    """Whether convolutions of this dtype may run by Winograd's algorithm: float32 at the start, float64 not.
+
+    Filters of 3x3 and 5x5 at stride 1, of enough channels, then take 2.25 to 4 times fewer multiplications. Errors are
+    some ten times those of the plain sum, and one NaN or infinity reaches the other results of its 4x4 or 2x2 tile:
+    csrc/cpu/conv2d.h has the figures. For the whole process; the functions of `check` never use it.
+    """
+    if not isinstance(enabled, (bool, np.bool_)):
+        raise ValueError(f"set_winograd: {enabled!r} is not True or False")
+    _cpu.set_winograd(bool(enabled), _float_name("set_winograd", dtype))
+
+
+def get_winograd(dtype: Any = np.float32) -> bool:
+    """Whether convolutions of this dtype may run by Winograd's algorithm."""
+    return _cpu.get_winograd(_float_name("get_winograd", dtype))
+
+
+def _float_name(operation: str, dtype: Any) -> str:
+    if np.dtype(dtype) not in FLOATS:
+        raise DtypeError(f"{operation}: {np.dtype(dtype)} is not supported; use float32 or float64")
+    return np.dtype(dtype).name
+
+
+@contextmanager
+def without_winograd() -> Iterator[None]:
+    """No convolution of this thread runs by Winograd's algorithm within it, whatever `set_winograd` says."""
+    _cpu.forbid_winograd(True)
+    try:
+        yield
+    finally:
+        _cpu.forbid_winograd(False)
 
 
 def device_of(array: Array) -> str:

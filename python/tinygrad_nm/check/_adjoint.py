@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import without_winograd
 from ._problem import Arrays, Problem, difference, dot, evaluate, gradients, moved, norm, random_directions
 from ._taylor import observed_orders
 
@@ -151,6 +152,7 @@ def adjoint_of_argument(exact: Problem, tested: Problem, k: int, seed: int) -> A
     return ArgumentAdjoint(exact.names[k], method, gap / scale, bound / norm(jv), tolerance, orders)
 
 
+@without_winograd()
 def adjoint(
     function: Callable[..., Any],
     *inputs: Any,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import without_winograd
 from ._adjoint import AdjointReport, adjoint_of_argument
 from ._problem import Differentiable, GradientMap, Problem, evaluate, random_cotangents
 from ._taylor import TaylorReport, draw_directions, taylor_of_problem
@@ -42,6 +43,7 @@ class DerivativesReport:
         return "\n".join([*lines, str(self.adjoint)])
 
 
+@without_winograd()
 def derivatives(
     function: Callable[..., Any],
     *inputs: Any,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import without_winograd
 from ._problem import (
     Arrays,
     Differentiable,
@@ -154,6 +155,7 @@ def draw_directions(
     ]
 
 
+@without_winograd()
 def taylor(
     function: Callable[..., Any],
     *inputs: Any,
