@@ -17,6 +17,7 @@ from tinygrad_nm import _cpu
 
 THREADS = (1, 2, 3, 8)
 CONV = (1, 1, 2, 2, 2, 2, 1, 1, 2)
+WINOGRAD = (1, 1, 1, 1, 1, 1, 1, 1, 2)
 FUSED = (np.empty((260, 4, 14, 13)), np.empty((16, 4, 5, 5)), (1, 1, 2, 2, 2, 2, 1, 1, 1), "tanh", 0.0, ("max", 2, 3))
 POOL = (3, 3, 2, 2, 1, 1, 1, 1, 1, 1, False)
 
@@ -56,6 +57,21 @@ LARGE = [
     ),
     Kernel("conv2d_pool2d_forward", "conv2d_pool2d_forward", lambda z: fused_forward(z, *FUSED), written=(0, 1)),
     Kernel("conv2d_pool2d_backward", "conv2d_pool2d_backward", lambda z: fused_backward(z, *FUSED), written=(0, 1, 2)),
+    Kernel(
+        "conv2d_forward-winograd",
+        "conv2d_forward",
+        lambda z: [z(16, 64, 27, 27), z(16, 64, 27, 27), z(64, 32, 3, 3), z(64), WINOGRAD, "tanh"],
+    ),
+    Kernel(
+        "conv2d_backward_input-winograd",
+        "conv2d_backward_input",
+        lambda z: [z(16, 64, 27, 27), z(16, 64, 27, 27), z(64, 32, 3, 3), WINOGRAD],
+    ),
+    Kernel(
+        "conv2d_backward_weight-winograd",
+        "conv2d_backward_weight",
+        lambda z: [z(64, 32, 3, 3), z(16, 64, 27, 27), z(16, 64, 27, 27), WINOGRAD],
+    ),
     Kernel(
         "max_pool2d_forward",
         "max_pool2d_forward",

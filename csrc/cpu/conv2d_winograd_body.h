@@ -22,8 +22,10 @@ constexpr int64_t winograd_tiles = 64;          // in a block at most
 constexpr int64_t winograd_filters = 64;        // whose sums are kept for a block of tiles
 constexpr int64_t winograd_depth_bytes = 2048;  // of a row of transformed inputs in one product
 
-constexpr int64_t winograd_least_channels = 16;  // below, and for fewer tiles, it does not pay
-constexpr double winograd_least_tiles = 16, winograd_least_gain = 1.5;
+// Where it pays, by measurement: gain is how many times fewer products there are, borders included. Few
+// channels, whose transforms cost as much as the products, need a larger one.
+constexpr double winograd_least_tiles = 16, winograd_least_gain = 1.5,
+                 winograd_least_channels = 40;  // times gain
 
 constexpr int64_t round_up(int64_t n, int64_t unit) {
     return divide_up(n, unit) * unit;
@@ -50,6 +52,14 @@ inline int64_t window_size(const BlockPlan& plan, int64_t step, int64_t size) {
     return ((plan.rows - 1) * step + size) * ((plan.columns - 1) * step + size);
 }
 
+// Asks for a line at each of the 36 points, for the tile after the one in hand: they lie too far apart for
+// the processor to foresee.
+template <class T>
+TINYGRAD_NM_INLINE void prefetch_points(const T* first, int64_t stride) {
+#pragma GCC unroll 6
+    for (int q = 0; q < winograd_points; ++q) __builtin_prefetch(first + q * stride);
+}
+
 // to[t * tile_stride + q * point_stride + lane] = number q of tile t of the block, transformed, for the
 // channels [channel, channel + used) in the lanes. window: scratch memory, window_size vectors.
 template <class T, class Transform>
@@ -70,11 +80,13 @@ void transform_tiles(const TiledPlanes<T>& source, const PositionBlock& block, i
                 interleave(window + (y * width + first) * lanes,
                            from + (top + y) * source.width + left + first, plane, used, end - first);
         for (int64_t y = 0; y < block.rows; ++y)
-            for (int64_t x = 0; x < block.columns; ++x, to += tile_stride)
+            for (int64_t x = 0; x < block.columns; ++x, to += tile_stride) {
+                prefetch_points(to + tile_stride, point_stride);
                 transform_square<T, Transform>(
                     window + (y * width + x) * source.step * lanes, width * lanes, lanes,
                     [to, point_stride](int i, int j, Vec<T> v)
                         TINYGRAD_NM_INLINE_LAMBDA { v.store(to + (i * winograd_size + j) * point_stride); });
+            }
     }
 }
 
@@ -211,6 +223,7 @@ void write_outputs(const WinogradCorrelation<T>& c, const PositionBlock& block, 
     for (int64_t n = 0; n < block.images; ++n) {
         for (int64_t y = 0; y < block.rows; ++y)
             for (int64_t x = 0; x < block.columns; ++x, sums += winograd_points * width) {
+                prefetch_points(sums + winograd_points * width, width);
                 const int64_t rows_left = rows - y * step, columns_left = columns - x * step;
                 T* const to = window + (y * columns + x) * step * lanes;
                 transform_square<T, Interpolate<T, step, false>>(
@@ -267,7 +280,7 @@ void correlate_tiles(const WinogradCorrelation<T>& c, const TransformedFilters<T
 
 template <class T, int kernel>
 void correlate_winograd(const WinogradCorrelation<T>& c) {
-    constexpr int64_t step = 7 - kernel, width = tile_columns<T>, panels = winograd_filters / width;
+    constexpr int64_t step = 7 - kernel, width = tile_columns<T>;
     if (c.batch == 0) return;
     TransformedFilters<T, kernel> filters(c);
     const Scratch memory(filters.size(c), sizeof(T));
@@ -298,8 +311,9 @@ bool winograd_runs(const Conv2dShape& s, Winograd winograd) {
     const double tiles =
         double(s.batch) * double(divide_up(s.out_h, step)) * double(divide_up(s.out_w, step));
     const double products = double(s.batch) * double(s.out_h * s.out_w * s.kernel_h * s.kernel_w);
-    return s.group_channels >= winograd_least_channels && s.group_filters >= winograd_least_channels &&
-           tiles >= winograd_least_tiles && products >= winograd_least_gain * winograd_points * tiles;
+    const double gain = products / (winograd_points * tiles);
+    return tiles >= winograd_least_tiles && gain >= winograd_least_gain &&
+           gain * double(smaller(s.group_channels, s.group_filters)) >= winograd_least_channels;
 }
 
 // out (N, O, OH, OW) = activation(bias + x (N, C, H, W) convolved with w (O, C/groups, K, K)).

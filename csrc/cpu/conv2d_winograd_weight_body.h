@@ -12,7 +12,7 @@ namespace tinygrad_nm {
 namespace {
 
 constexpr int64_t winograd_sum_tiles = 128;                // in a block at most: the depth of a product
-constexpr int64_t winograd_sum_rows = 96;                  // filters of a task
+constexpr int64_t winograd_sum_rows = 128;                 // filters of a task
 constexpr int64_t winograd_sum_bytes = int64_t(32) << 20;  // of all partial sums, unless one is larger
 
 // The transformed tiles of a block: number (tile t, channel c) of point q lies at
@@ -90,27 +90,32 @@ void sum_products(const Conv2dBackwardWeight<T>& a, const BlockPlan& plan, const
     }
 }
 
-// out (O, C/groups, K, K) for one filter of a group from `parts` partial sums.
+constexpr int64_t written_filters = 8;  // in a task; their sums are adjacent
+
+// out (O, C/groups, K, K) from `parts` partial sums, for filters [first, first + written_filters) and a panel
+// of channels [begin, begin + tile_columns) of a group.
 template <class T, int kernel>
-void write_filter(const Conv2dShape& s, const PointSums<T>& sums, int64_t parts, int64_t group,
-                  int64_t filter, T* out) {
+void write_filters(const Conv2dShape& s, const PointSums<T>& sums, int64_t parts, int64_t group,
+                   int64_t first, int64_t begin, T* out) {
     constexpr int64_t lanes = Vec<T>::lanes, taps = kernel * kernel;
-    for (int64_t c = 0; c < s.group_channels; c += lanes) {
-        T total[winograd_points * lanes], result[taps * lanes];
-        for (int64_t q = 0; q < winograd_points; ++q) {
-            const T* const part = sums.at(group, q, filter, c);
-            Vec<T> v = Vec<T>::load(part);
-            for (int64_t i = 1; i < parts; ++i) v = v + Vec<T>::load(part + i * sums.size);
-            v.store(total + q * lanes);
+    const int64_t end = smaller(begin + tile_columns<T>, s.group_channels);
+    for (int64_t o = first; o < smaller(first + written_filters, s.group_filters); ++o)
+        for (int64_t c = begin; c < end; c += lanes) {
+            T total[winograd_points * lanes], result[taps * lanes];
+            for (int64_t q = 0; q < winograd_points; ++q) {
+                const T* const part = sums.at(group, q, o, c);
+                Vec<T> v = Vec<T>::load(part);
+                for (int64_t i = 1; i < parts; ++i) v = v + Vec<T>::load(part + i * sums.size);
+                v.store(total + q * lanes);
+            }
+            T* const to = result;
+            transform_square<T, Interpolate<T, kernel, true>>(
+                total, winograd_size * lanes, lanes, [to](int i, int j, Vec<T> v) TINYGRAD_NM_INLINE_LAMBDA {
+                    v.store(to + (i * kernel + j) * lanes);
+                });
+            deinterleave(out + ((group * s.group_filters + o) * s.group_channels + c) * taps, taps,
+                         int(smaller(lanes, end - c)), result, taps);
         }
-        T* const to = result;
-        transform_square<T, Interpolate<T, kernel, true>>(
-            total, winograd_size * lanes, lanes, [to](int i, int j, Vec<T> v) TINYGRAD_NM_INLINE_LAMBDA {
-                v.store(to + (i * kernel + j) * lanes);
-            });
-        deinterleave(out + ((group * s.group_filters + filter) * s.group_channels + c) * taps, taps,
-                     int(smaller(lanes, s.group_channels - c)), result, taps);
-    }
 }
 
 template <class T, int kernel>
@@ -137,9 +142,14 @@ void sum_winograd(const Conv2dBackwardWeight<T>& a) {
             SumTask<T>{index % tasks / row_parts, begin, smaller(begin + filters, s.group_filters),
                        part * plan.count() / parts, (part + 1) * plan.count() / parts, to});
     });
-    parallel_for(s.filters, 100.0 * double(parts * s.group_channels), [&](int64_t filter) {
-        write_filter<T, kernel>(s, sums, parts, filter / s.group_filters, filter % s.group_filters, a.out);
-    });
+    const int64_t panels = divide_up(s.group_channels, tile_columns<T>);
+    const int64_t rows = divide_up(s.group_filters, written_filters);
+    parallel_for(s.groups * panels * rows, 50.0 * double(parts * written_filters * tile_columns<T>),
+                 [&](int64_t index) {
+                     write_filters<T, kernel>(s, sums, parts, index / rows / panels,
+                                              index % rows * written_filters,
+                                              index / rows % panels * tile_columns<T>, a.out);
+                 });
 }
 
 // out (O, C/groups, K, K) = sum over n, oh, ow of dy[n, o, oh, ow] * x[n, c, oh - pad_top + i, ow - pad_left
