@@ -15,10 +15,11 @@
 namespace tinygrad_nm {
 namespace {
 
-constexpr int most_rows = 6, most_pixels = 3;         // of a register tile: outputs (or inputs) times pixels
-constexpr int64_t most_taps = 64;                     // KH * KW
-constexpr int64_t margin = most_pixels - 1;           // zero pixels at both ends of a row of dy
-constexpr int64_t interleaved_bytes = 384 << 10;      // of a block: what stays in the second-level cache
+constexpr int most_rows = 6, most_pixels = 3;  // of a register tile: outputs (or inputs) times pixels
+constexpr int64_t most_taps = 64;              // KH * KW
+constexpr int64_t margin = most_pixels - 1;    // zero pixels at both ends of a row of dy
+constexpr int64_t interleaved_bytes =
+    (12 << 10) * TINYGRAD_NM_VECTOR_BYTES;            // of a block: what stays in the second-level cache
 constexpr int64_t interleaved_weight_sums = 8 << 10;  // vectors of partial sums of the weight gradient
 constexpr int64_t weight_partials = 16;               // tasks that sum a weight gradient
 
