@@ -68,7 +68,7 @@ LARGE = [
         lambda z: [z(9000, 10, 1), z(9000, 1), z(9000, 10, 1), _labels(9000, 1), -100],
     ),
     Kernel("gemm", "gemm", lambda z: [z(520, 700), z(520, 600), z(600, 700), 0.5, 0.25, z(700), "tanh"]),
-    Kernel("gemm-narrow", "gemm", lambda z: [z(16, 3000), z(16, 900), z(900, 3000)]),
+    Kernel("gemm-narrow", "gemm", lambda z: [z(16, 6000), z(16, 900), z(900, 6000)]),
     Kernel("gemm-deep", "gemm", lambda z: [z(40, 1600), z(40, 5000), z(5000, 1600)]),
     Kernel("gemm-batched", "gemm", lambda z: [z(24, 50, 60), z(24, 50, 70), z(1, 70, 60)]),
     Kernel(

@@ -5,6 +5,7 @@
 // shapes and strides alone, and k is never cut between threads: any number of threads gives the same bits.
 #pragma once
 #include "cpu/arena.h"
+#include "cpu/gemm_dots_body.h"
 #include "cpu/interleaved_body.h"
 #include "cpu/parallel.h"
 #include "cpu/tile_body.h"
@@ -16,16 +17,16 @@ constexpr int64_t block_rows =
     168 / tile_rows * tile_rows;               // MC: MC x KC of A stay in the second-level cache
 constexpr int64_t block_columns = 4096;        // NC: KC x NC of B stay in the third level
 constexpr int64_t least_rows = 2 * tile_rows;  // of a task
-constexpr int64_t least_panels = 8;           // of B: each task packs its rows of A again
-constexpr int64_t most_tasks = 31;
+constexpr int64_t least_panels = 8;            // of B: each task packs its rows of A again
+constexpr int64_t most_tasks = 15;
 constexpr int64_t direct_a_panels = 2;         // A is read where it lies for at most so many panels of B
-constexpr int64_t direct_b_rows = 48;          // B likewise for at most so many rows of A,
-constexpr int64_t direct_b_bytes = 320 << 10;  // or if it stays in the second-level cache as it is
-constexpr int64_t short_depth = 64;     // a block so short is written row by row: C is what takes the time
-constexpr int64_t dot_rows = 4;         // so few rows are computed by dot products
-constexpr int64_t few_rows = 128;       // so few rows become the columns of a product with a tall matrix
-constexpr int64_t direct_depth = 2048;  // KC where A is read directly: long runs of its rows
-constexpr double task_work = 5e5;       // operations of a task at least
+constexpr int64_t direct_b_bytes = 320 << 10;  // B likewise if it stays in the second-level cache,
+constexpr int64_t short_depth = 64;        // a block so short is written row by row: C is what takes the time
+constexpr int64_t few_rows = 128;          // or for so few rows of A
+constexpr int64_t few_bytes = 512 << 10;   // of B, with so few columns
+constexpr int64_t own_b_bytes = 64 << 10;  // of B, packed by every task
+constexpr int64_t packed_depth = 16;       // rows of B that are packed together
+constexpr double task_work = 4e6;          // of a task at least: operations times the bytes of an element
 constexpr double inner_parallel_work = 4e6;  // smaller matrices of a batch are computed by one thread each
 
 // panel[p * width + w] = source[w * across + p * along] for p < kc, w < used; zeros for the other w.
@@ -84,18 +85,24 @@ struct TileTask {
     Tile<T> tile;
     T* c;
     int64_t row_stride;
+    int64_t
+        ahead;  // how many columns from here the rows of C are asked for: those of this tile or of the next
+    const T* next_b;  // asked for meanwhile, too: so many rows of the next panel of B
+    int64_t next_rows;
 };
 
-// The rows of C arrive one after another while the sums are formed.
+// What the far caches and memory hold is asked for bit by bit while the sums are formed.
 template <class T, bool adjacent, int rows, int vectors>
 void compute_tile(const TileTask<T>& t) {
     Accumulators<T, rows, vectors> acc;
     clear<T, rows, vectors>(acc);
-    const int64_t part = divide_up(t.kc, rows);
-    const T *a = t.a, *b = t.b, *c = t.c;
+    const int64_t part = divide_up(t.kc, rows), next_part = divide_up(t.next_rows, rows);
+    const T *a = t.a, *b = t.b, *c = t.c + t.ahead, *next = t.next_b;
     for (int64_t left = t.kc; left > 0; left -= part) {
         __builtin_prefetch(c, 1);
         if (vectors > 1) __builtin_prefetch(c + Vec<T>::lanes, 1);
+        for (int64_t r = 0; r < next_part; ++r, next += t.b_step)
+            for (int v = 0; v < tile_vectors; ++v) __builtin_prefetch(next + v * Vec<T>::lanes);
         add_products<T, adjacent, rows, vectors>(smaller(part, left), a, t.a_step, b, t.b_step, acc);
         a += part * (adjacent ? t.a_step : 1);
         b += part * t.b_step;
@@ -135,6 +142,7 @@ struct GemmBlock {
     int64_t column, columns, depth, kc;  // first column and number of columns; first k and number
     T* b_panels;
     bool direct_a, direct_b;  // of B all panels but an incomplete last one
+    bool row_wise;            // the loop over columns is the inner one
 
     bool last() const { return depth + kc >= g.k; }
     const T* a(int64_t i) const { return g.a.data + i * g.a.row_stride + depth * g.a.column_stride; }
@@ -165,73 +173,97 @@ void compute_scattered_tile(TileTask<T> t, const Matrix<T>& c) {
 }
 
 // The tile of rows [i, i + rows) and of the columns from j on; a: its panel of A, null if that is read
-// directly.
+// directly; part: which of `parts` of the next panel of B is asked for meanwhile (parts 0: none, the next
+// tile of C is).
 template <class T>
-TINYGRAD_NM_INLINE void compute_tile(const GemmBlock<T>& block, int64_t i, int rows, int64_t j, const T* a) {
+TINYGRAD_NM_INLINE void compute_tile(const GemmBlock<T>& block, int64_t i, int rows, int64_t j, const T* a,
+                                     int64_t part, int64_t parts) {
     constexpr int nr = tile_columns<T>;
     const Gemm<T>& g = block.g;
     const int columns = int(smaller(nr, block.columns - j));
     const bool direct_b = block.direct_b && columns == nr, transposed = g.a.row_stride == 1;
+    const T* const b = direct_b ? block.b(j) : block.b_panels + j * block.kc;
+    const int64_t b_step = direct_b ? g.b.row_stride : nr;
+    const int64_t begin = parts ? block.kc * part / parts : 0,
+                  end = parts ? block.kc * (part + 1) / parts : 0;
     const TileTask<T> t = {.kc = block.kc,
                            .a = a ? a : block.a(i),
                            .a_step = a            ? tile_rows
                                      : transposed ? g.a.column_stride
                                                   : g.a.row_stride,
                            .a_adjacent = a || transposed,
-                           .b = direct_b ? block.b(j) : block.b_panels + j * block.kc,
-                           .b_step = direct_b ? g.b.row_stride : nr,
+                           .b = b,
+                           .b_step = b_step,
                            .tile = {i, block.column + j, rows, columns, g.alpha,
                                     block.depth == 0 ? g.beta : T(1), block.last() ? &g.epilogue : nullptr},
                            .c = block.c(i, j),
-                           .row_stride = g.c.row_stride};
+                           .row_stride = g.c.row_stride,
+                           .ahead = parts ? 0 : nr,
+                           .next_b = b + (direct_b ? nr : nr * block.kc) + begin * b_step,
+                           .next_rows = end - begin};
     if (g.c.column_stride == 1)
         compute_tile<T>(t);
     else
         compute_scattered_tile<T>(t, g.c);
 }
 
-// Asks for part `part` of `parts` of the columns from j on: the far caches are slow to begin with.
+// Tasks of one panel; or of a few rows, read from end to end, where these are what is contiguous. What is
+// small is packed by every task that needs it (see compute_task): panels travel slowly from one processor to
+// another.
 template <class T>
-void prefetch_b(const GemmBlock<T>& block, int64_t j, int64_t part, int64_t parts) {
-    constexpr int nr = tile_columns<T>, lanes = Vec<T>::lanes;
-    const bool direct = block.direct_b && j + nr <= block.columns;
-    const T* const b = direct ? block.b(j) : block.b_panels + j * block.kc;
-    const int64_t step = direct ? block.g.b.row_stride : nr;
-    for (int64_t p = block.kc * part / parts; p < block.kc * (part + 1) / parts; ++p)
-        for (int v = 0; v < tile_vectors; ++v) __builtin_prefetch(b + p * step + v * lanes, 0, 2);
+void pack_b(const GemmBlock<T>& block) {
+    constexpr int nr = tile_columns<T>;
+    const Matrix<const T>& b = block.g.b;
+    const int64_t first = block.direct_b ? block.columns / nr : 0, panels = divide_up(block.columns, nr);
+    const auto pack = [&](int64_t panel, int64_t p, int64_t depth) {
+        const int64_t j = panel * nr;
+        pack_panel<T, nr>(block.b_panels + j * block.kc + p * nr, block.b(j) + p * b.row_stride,
+                          b.column_stride, b.row_stride, int(smaller(nr, block.columns - j)), depth);
+    };
+    const bool by_rows = b.column_stride == 1;
+    const int64_t tasks = by_rows ? divide_up(block.kc, packed_depth) : panels - first;
+    const double bytes = double((panels - first) * nr * block.kc * int64_t(sizeof(T)));
+    parallel_for(panels > first ? tasks : 0, bytes / double(tasks), [&](int64_t task) {
+        if (!by_rows) return pack(first + task, 0, block.kc);
+        const int64_t p = task * packed_depth;
+        for (int64_t panel = first; panel < panels; ++panel)
+            pack(panel, p, smaller(packed_depth, block.kc - p));
+    });
 }
 
 // Rows [i0, i1) and columns [j0, j1) of the block, by one thread, which packs its rows of A. They stay in the
-// second-level cache and the panel of B in the first; a short block is written row by row instead, and rows
-// that are read directly stay in the cache while the panels of B change.
+// second-level cache and the panel of B in the first; row by row it is the other way round.
 template <class T>
-void compute_task(const GemmBlock<T>& block, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+void compute_task(GemmBlock<T> block, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
     constexpr int mr = tile_rows, nr = tile_columns<T>;
+    const Scratch own(block.b_panels ? 0 : divide_up(block.columns, nr) * nr * block.kc, sizeof(T));
+    if (!block.b_panels) {
+        block.b_panels = static_cast<T*>(own.data);
+        pack_b(block);
+    }
     const Matrix<const T>& a = block.g.a;
-    const int64_t kc = block.kc, panels = block.direct_a ? 1 : divide_up(i1 - i0, mr);
+    const int64_t kc = block.kc, panels = block.row_wise ? 1 : divide_up(i1 - i0, mr);
     const Scratch memory(panels * mr * kc, sizeof(T));
     T* const packed = static_cast<T*>(memory.data);
     const auto height = [&](int64_t i) { return int(smaller(mr, i1 - i)); };
     const auto pack = [&](int64_t i, T* panel) {
         pack_panel<T, mr>(panel, block.a(i), a.row_stride, a.column_stride, height(i), kc);
     };
-    if (block.direct_a || kc <= short_depth) {
+    if (block.row_wise) {
         for (int64_t i = i0; i < i1; i += mr) {
             const int rows = height(i);
             const bool direct =
                 block.direct_a && rows == tile_heights[height_class(rows)];  // no row too many
             if (!direct) pack(i, packed);
             for (int64_t j = j0; j < j1; j += nr)
-                compute_tile<T>(block, i, rows, j, direct ? nullptr : packed);
+                compute_tile<T>(block, i, rows, j, direct ? nullptr : packed, 0, 0);
         }
         return;
     }
     for (int64_t i = i0; i < i1; i += mr) pack(i, packed + (i - i0) * kc);
     for (int64_t j = j0; j < j1; j += nr)
-        for (int64_t i = i0; i < i1; i += mr) {
-            if (j + nr < j1) prefetch_b(block, j + nr, (i - i0) / mr, panels);
-            compute_tile<T>(block, i, height(i), j, packed + (i - i0) * kc);
-        }
+        for (int64_t i = i0; i < i1; i += mr)
+            compute_tile<T>(block, i, height(i), j, packed + (i - i0) * kc, (i - i0) / mr, panels);
 }
 
 // Tasks of some rows (loop ic), and of some panels of B (loop jr) where the rows are few.
@@ -240,8 +272,11 @@ void compute_block(const GemmBlock<T>& block) {
     constexpr int mr = tile_rows, nr = tile_columns<T>;
     const int64_t m = block.g.m, n = block.columns;
     const double work = 2.0 * double(m) * double(n) * double(block.kc + 1);
-    const int64_t wanted = 1 + int64_t(work < task_work * most_tasks ? work / task_work : most_tasks);
-    const int64_t rows = equal_block(m, smaller(block_rows, larger(least_rows, divide_up(m, wanted))), mr);
+    const double tasks = work * double(sizeof(T)) / task_work;
+    const int64_t wanted = 1 + int64_t(tasks < most_tasks ? tasks : most_tasks);
+    const bool whole = m <= few_rows && n >= wanted * least_panels * nr;  // B is then read once
+    const int64_t rows =
+        equal_block(m, whole ? m : smaller(block_rows, larger(least_rows, divide_up(m, wanted))), mr);
     const int64_t down = divide_up(m, rows);
     const int64_t columns =
         equal_block(n, larger(least_panels * nr, divide_up(n, divide_up(wanted, down))), nr);
@@ -252,29 +287,23 @@ void compute_block(const GemmBlock<T>& block) {
     });
 }
 
-template <class T>
-void pack_b(const GemmBlock<T>& block) {
-    constexpr int nr = tile_columns<T>;
-    const Matrix<const T>& b = block.g.b;
-    const int64_t first = block.direct_b ? block.columns / nr : 0;
-    parallel_for(divide_up(block.columns, nr) - first, double(nr * block.kc * int64_t(sizeof(T))),
-                 [&](int64_t task) {
-                     const int64_t j = (first + task) * nr;
-                     pack_panel<T, nr>(block.b_panels + j * block.kc, block.b(j), b.column_stride,
-                                       b.row_stride, int(smaller(nr, block.columns - j)), block.kc);
-                 });
-}
-
 // The outer loops: blocks of columns (jc) and of depth (pc).
 template <class T>
 void multiply_blocks(const Gemm<T>& g) {
     constexpr int nr = tile_columns<T>;
     const bool direct_a = g.n <= direct_a_panels * nr && (g.a.row_stride == 1 || g.a.column_stride == 1);
-    const bool direct_b =
-        g.b.column_stride == 1 && (g.m <= direct_b_rows || g.k * g.n * int64_t(sizeof(T)) <= direct_b_bytes);
-    const int64_t columns = equal_block(g.n, block_columns, nr);
-    const int64_t depth = equal_block(g.k, direct_a ? direct_depth : block_depth<T>, 1);
-    const Scratch memory(direct_b && g.n % nr == 0 ? 0 : columns * depth, sizeof(T));
+    const bool small_b = g.k * g.n * int64_t(sizeof(T)) <= direct_b_bytes;
+    const bool direct_b = g.b.column_stride == 1 && (small_b || g.m <= few_rows);
+    const int64_t columns = equal_block(g.n, direct_b ? g.n : block_columns, nr);
+    // Few columns: long runs of the rows of A, while all of B stays in the second-level cache. Few rows: so
+    // few rows of B at a time that its columns pass by in long runs.
+    const bool few = g.n <= few_rows;
+    const int64_t most = few ? few_bytes / (columns * int64_t(sizeof(T)))
+                         : direct_b && !small_b && g.m > tile_rows ? larger(short_depth + 1, g.m)
+                                                                   : block_depth<T>;
+    const int64_t depth = equal_block(g.k, most, 1);
+    const bool own_b = few && columns * depth * int64_t(sizeof(T)) <= own_b_bytes;
+    const Scratch memory(own_b || (direct_b && g.n % nr == 0) ? 0 : columns * depth, sizeof(T));
     for (int64_t jc = 0; jc < g.n; jc += columns)
         for (int64_t pc = 0; pc < larger(g.k, 1); pc += depth) {  // k = 0: one empty block writes C
             const GemmBlock<T> block = {.g = g,
@@ -282,44 +311,13 @@ void multiply_blocks(const Gemm<T>& g) {
                                         .columns = smaller(columns, g.n - jc),
                                         .depth = pc,
                                         .kc = smaller(depth, g.k - pc),
-                                        .b_panels = static_cast<T*>(memory.data),
+                                        .b_panels = own_b ? nullptr : static_cast<T*>(memory.data),
                                         .direct_a = direct_a,
-                                        .direct_b = direct_b};
-            pack_b(block);
+                                        .direct_b = direct_b,
+                                        .row_wise = few || depth <= short_depth};
+            if (!own_b) pack_b(block);
             compute_block(block);
         }
-}
-
-// Few rows, and k adjacent in both operands: four dot products at a time, B is read once and never copied.
-template <class T>
-void multiply_dots(const Gemm<T>& g) {
-    constexpr int64_t width = 4, lanes = Vec<T>::lanes;
-    const int64_t columns = width * (1 + int64_t(task_work / (2.0 * width * double(g.m) * double(g.k + 1))));
-    const int64_t tasks = divide_up(g.n, columns);
-    const auto dots = [&](int64_t i, int64_t j) {
-        const T *a = g.a.data + i * g.a.row_stride, *b[width];
-        for (int64_t c = 0; c < width; ++c) b[c] = g.b.data + smaller(j + c, g.n - 1) * g.b.column_stride;
-        Vec<T> acc[width] = {};
-        for (int64_t p = 0; p < g.k; p += lanes) {
-            const int rest = int(smaller(lanes, g.k - p));
-            const Vec<T> x = load_up_to(a + p, rest);
-            for (int64_t c = 0; c < width; ++c) acc[c] = fma(x, load_up_to(b[c] + p, rest), acc[c]);
-        }
-        const Epilogue<T>& e = g.epilogue;
-        for (int64_t c = 0; c < smaller(width, g.n - j); ++c) {
-            T* out = g.c.data + i * g.c.row_stride + (j + c) * g.c.column_stride;
-            T x = g.alpha * sum(acc[c]);
-            if (g.beta != 0) x += g.beta * *out;
-            if (e.bias) x += e.bias[e.bias_axis == BiasAxis::rows ? i : j + c];
-            *out = x;
-            apply_activation<T>(e.activation, e.parameter, out, 1);
-        }
-    };
-    parallel_for(tasks, 2.0 * double(g.m) * double(smaller(columns, g.n)) * double(g.k + 1),
-                 [&](int64_t task) {
-                     for (int64_t j = task * columns; j < smaller((task + 1) * columns, g.n); j += width)
-                         for (int64_t i = 0; i < g.m; ++i) dots(i, j);
-                 });
 }
 
 // C' = B' A'.
