@@ -8,6 +8,7 @@
 #pragma once
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_interleaved_body.h"
+#include "cpu/conv2d_interleaved_weight_body.h"
 #include "cpu/conv2d_scatter_body.h"
 #include "cpu/conv2d_winograd_body.h"
 #include "cpu/conv2d_winograd_weight_body.h"

@@ -1,7 +1,7 @@
 // Convolution, activation and pooling fused, on blocks of interleaved images (conv2d_interleaved_body.h);
 // shapes and sums in conv2d_pool2d.h.
 #pragma once
-#include "cpu/conv2d_interleaved_body.h"
+#include "cpu/conv2d_interleaved_weight_body.h"
 #include "cpu/conv2d_pool2d.h"
 
 namespace tinygrad_nm {
