@@ -1,4 +1,5 @@
 // Activations against long double formulas: over all exponents, at the ends, and wherever a number stands.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -263,6 +264,44 @@ void check_threads() {
     set_max_threads(before);
 }
 
+// Results from 48 MiB up are written past the caches: what stands before the first whole vector and after the
+// last one, and the borders of the tasks, must come out like all else, and nothing beside the array.
+void check_large() {
+    constexpr size_t n = 13'000'001, before = 3, after = 8;  // so begin and end are not those of a vector
+    constexpr float mark = 77;
+    static_assert(n * sizeof(float) > size_t(48) << 20);
+    std::vector<float> x(n), y(n), dx(n), out(before + n + after);
+    for (size_t i = 0; i < n; ++i) {
+        x[i] = float(int32_t(uint32_t(i) * 2654435761u) >> 8);
+        y[i] = x[i] > 0 ? x[i] : 0;
+        dx[i] = y[i] > 0 ? x[i] : 0;  // for dy = x
+    }
+    const auto check = [&](const std::vector<float>& expected, const std::string& which, const auto& kernel) {
+        std::fill(out.begin(), out.end(), mark);
+        kernel(out.data() + before);
+        bool beside = true;
+        for (size_t i = 0; i < before; ++i) beside = beside && out[i] == mark;
+        for (size_t i = 0; i < after; ++i) beside = beside && out[before + n + i] == mark;
+        CHECK_THAT(beside, which + ": written beside the array");
+        CHECK_THAT(same_bits(out.data() + before, expected.data(), n), which);
+    };
+    const int threads_before = max_threads();
+    for_each_isa([&](const std::string& isa) {
+        for (const int threads : {1, 3}) {
+            set_max_threads(threads);
+            const std::string which = isa + ", threads: " + std::to_string(threads);
+            check(y, "relu " + which, [&](float* to) {
+                kernels<float>().activation_forward({to, x.data(), int64_t(n), Activation::relu, 0});
+            });
+            check(dx, "gradient of relu " + which, [&](float* to) {
+                kernels<float>().activation_backward(
+                    {to, x.data(), y.data(), int64_t(n), Activation::relu, 0});
+            });
+        }
+    });
+    set_max_threads(threads_before);
+}
+
 }  // namespace
 
 TEST(activation_values_and_derivatives) {
@@ -287,6 +326,10 @@ TEST(activation_does_not_depend_on_position) {
 TEST(activation_same_bits_for_any_threads) {
     check_threads<float>();
     check_threads<double>();
+}
+
+TEST(activation_of_arrays_beyond_the_caches) {
+    check_large();
 }
 
 TEST(activation_has_a_row_for_every_kind) {
