@@ -4,31 +4,22 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 
+#include "cpu/system_memory.h"
 #include "shared/checked.h"
 
 namespace tinygrad_nm {
 namespace {
 
 constexpr int64_t alignment = 64;
-constexpr int64_t huge_page = int64_t(2) << 20;
 constexpr int64_t kept_bytes = int64_t(64) << 20;  // the most that a thread's arena keeps between kernels
 constexpr int64_t first_bytes = int64_t(1) << 20;
 
 std::atomic<int64_t> held_bytes{0};
 
 char* allocate(int64_t bytes) {
-    const int64_t unit = bytes >= huge_page ? huge_page : alignment;
-    char* block =
-        static_cast<char*>(std::aligned_alloc(size_t(unit), size_t(bytes + unit - 1) / unit * unit));
+    char* block = static_cast<char*>(system_memory(bytes));  // bytes: a multiple of the alignment
     if (!block) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-    if (bytes >= huge_page)
-        madvise(block, size_t(bytes), MADV_HUGEPAGE);  // fewer misses in the table of pages
-#endif
     held_bytes += bytes;
     return block;
 }

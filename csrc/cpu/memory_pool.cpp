@@ -10,6 +10,7 @@
 #include <new>
 #include <vector>
 
+#include "cpu/system_memory.h"
 #include "shared/checked.h"
 
 namespace tinygrad_nm {
@@ -52,10 +53,10 @@ Pool& pool() {
 void* from_system(Pool& p, int64_t size) {
     p.highest = std::max(p.highest, p.stats.used + size);
     p.shrink(p.highest + slack - (p.stats.used + size));
-    void* block = std::aligned_alloc(alignment, size_t(size));
+    void* block = system_memory(size);
     if (block) return block;
     p.shrink(0);
-    block = std::aligned_alloc(alignment, size_t(size));
+    block = system_memory(size);
     if (!block) throw std::bad_alloc();
     return block;
 }
