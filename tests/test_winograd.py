@@ -21,6 +21,8 @@ SHAPES = [
     (2, 32, 27, 27, 48, 5, 2, 1),
     (3, 48, 16, 18, 64, 5, 2, 2),
 ]
+# The same and a stride: few channels, whose phases are then channels; the gradient in x is the plain sum
+STRIDED = [(4, 3, 67, 63, 32, 11, 0, 1, 4), (3, 3, 64, 66, 24, 11, 2, 1, 4), (4, 4, 41, 36, 48, 5, 2, 1, 2)]
 # The largest error of a result relative to the largest result, over all draws below; conv2d.h states it too.
 LARGEST_ERROR = 3e-5
 
@@ -37,10 +39,11 @@ class Passes:
     """x, w, dy of a shape, and the three passes with the algorithm on or off."""
 
     def __init__(self, shape: tuple[int, ...], draw: Any, dtype: Any = np.float32) -> None:
-        n, c, h, w, o, k, padding, groups = shape
-        self.geometry = (1, 1, *[padding] * 4, 1, 1, groups)
+        n, c, h, w, o, k, padding, groups, stride = (*shape, 1)[:9]
+        self.geometry = (stride, stride, *[padding] * 4, 1, 1, groups)
         self.x, self.w = draw(n, c, h, w).astype(dtype), draw(o, c // groups, k, k).astype(dtype)
-        self.dy = draw(n, o, h + 2 * padding - k + 1, w + 2 * padding - k + 1).astype(dtype)
+        out = [(size + 2 * padding - k) // stride + 1 for size in (h, w)]
+        self.dy = draw(n, o, *out).astype(dtype)
 
     def __call__(self, winograd: bool) -> list[np.ndarray]:
         nm.set_winograd(winograd, self.x.dtype)
@@ -66,11 +69,11 @@ def _different(a: list[np.ndarray], b: list[np.ndarray]) -> list[bool]:
     return [x.tobytes() != y.tobytes() for x, y in zip(a, b, strict=True)]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", SHAPES + STRIDED)
 def test_option_turns_it_on_and_off(shape: tuple[int, ...], isa: str) -> None:
     passes = Passes(shape, _normal(1))
     plain = passes(False)
-    assert _different(passes(True), plain) == [True] * 3, "these shapes are large enough for it"
+    assert _different(passes(True), plain) == [True, shape in SHAPES, True], "these shapes are large enough for it"
     with backend.without_winograd():
         assert _different(passes(True), plain) == [False] * 3
 
@@ -123,7 +126,7 @@ def test_check_does_not_use_it() -> None:
     assert nm.conv2d(x, weight, padding=1).data.tobytes() != plain.tobytes()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", SHAPES + STRIDED)
 def test_multiples_of_the_denominators_match_bit_for_bit(shape: tuple[int, ...], isa: str) -> None:
     generator = np.random.default_rng(3)
     # Few numbers are not zero, so that no sum within the transforms needs more than 24 bits.
@@ -137,7 +140,7 @@ def test_multiples_of_the_denominators_match_bit_for_bit(shape: tuple[int, ...],
         setattr(passes, factor_of, getattr(passes, factor_of) / np.float32(DENOMINATORS))
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, (2, 256, 13, 13, 384, 3, 1, 1)])
+@pytest.mark.parametrize("shape", [*SHAPES, *STRIDED, (2, 256, 13, 13, 384, 3, 1, 1)])
 def test_errors_over_many_draws(shape: tuple[int, ...]) -> None:
     """The bound of conv2d.h, and that the algorithm loses no more than two digits against the plain sum."""
     worst, plain_worst = np.zeros(3), np.zeros(3)
@@ -153,7 +156,7 @@ def test_errors_over_many_draws(shape: tuple[int, ...]) -> None:
     assert (worst < 100 * plain_worst).all(), (worst, plain_worst)
 
 
-@pytest.mark.parametrize("shape", [(8, 64, 13, 13, 64, 3, 1, 1), (8, 64, 14, 14, 64, 5, 2, 2)])
+@pytest.mark.parametrize("shape", [(8, 64, 13, 13, 64, 3, 1, 1), (8, 64, 14, 14, 64, 5, 2, 2), STRIDED[0]])
 def test_same_bits_with_any_number_of_threads(shape: tuple[int, ...], isa: str) -> None:
     passes, before = Passes(shape, _normal(5)), _cpu.max_threads()
     answers = {}

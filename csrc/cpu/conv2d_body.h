@@ -9,6 +9,7 @@
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_interleaved_body.h"
 #include "cpu/conv2d_interleaved_weight_body.h"
+#include "cpu/conv2d_phases_body.h"
 #include "cpu/conv2d_scatter_body.h"
 #include "cpu/conv2d_winograd_body.h"
 #include "cpu/conv2d_winograd_weight_body.h"
@@ -181,6 +182,7 @@ void conv2d_forward(const Conv2dForward<T>& a) {
                         .c = {a.out, s.filters, 1},
                         .epilogue = {a.bias, BiasAxis::columns, a.activation, a.parameter}});
     if (winograd_runs<T>(s, a.winograd)) return conv2d_forward_winograd(a);
+    if (phases_run<T>(s, a.winograd)) return conv2d_forward_phases(a);
     if (interleaving_pays<T>(s)) return conv2d_forward_interleaved(a);
     const int64_t taps = s.kernel_h * s.kernel_w, filter = s.group_channels * taps;
     const int64_t plane = s.height * s.width, out_plane = s.out_h * s.out_w;
@@ -330,6 +332,7 @@ void conv2d_backward_weight(const Conv2dBackwardWeight<T>& a) {
                         .b = {a.x, size / s.filters, 1},
                         .c = {a.out, size / s.filters, 1}});
     if (winograd_runs<T>(s, a.winograd)) return conv2d_backward_weight_winograd(a);
+    if (phases_run<T>(s, a.winograd)) return conv2d_backward_weight_phases(a);
     if (interleaving_pays<T>(s)) return conv2d_backward_weight_interleaved(a);
     const int64_t plane = s.height * s.width;
     const Images<T> x = {a.x, s.channels * plane, plane,

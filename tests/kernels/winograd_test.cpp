@@ -97,6 +97,24 @@ TEST(winograd_blocks) {
     }
 }
 
+// Few channels at a stride: all pads, taps beyond the kernel, and a batch of two blocks.
+TEST(winograd_of_phases) {
+    int run = 0;
+    for (const int64_t stride : {2, 3, 4})
+        for (const int64_t kernel : {5, 8, 9, 10, 11, 12, 18})
+            for (const std::array<int64_t, 4>& pad : {std::array<int64_t, 4>{0, 0, 0, 0}, {2, 1, 0, 3}}) {
+                Case c = square(2, 1 + run % 3, 23 + run % 5, 21 + run % 4, 1 + run % 7, kernel, pad, 1);
+                c.geometry.stride_h = c.geometry.stride_w = stride;
+                check_exact<float>(c);
+                check_exact<double>(c);
+                ++run;
+            }
+    CHECK(run == 42);
+    Case blocks = square(10, 4, 230, 225, 1, 11, {0, 0, 0, 0}, 1);
+    blocks.geometry.stride_h = blocks.geometry.stride_w = 4;
+    check_exact<float>(blocks);
+}
+
 TEST(winograd_bias_and_activation) {
     const Case c = square(2, 3, 9, 10, 7, 3, {1, 1, 1, 1}, 1);
     Problem<double> p(c.shape());
