@@ -90,7 +90,7 @@ def cells(r: Row) -> tuple[str, ...]:
     """A row's texts, one for each head."""
     shape = f"{r.shape} {r.dtype}"
     if r.ours is None:
-        return (r.name, shape, "-", "-", "", "-", _target(r), "-", f"FAILED: {r.why}")
+        return (r.name, shape, "-", "-", "", "-", _target(r), "-", f"FAILED: {str(r.why).splitlines()[0]:.100}")
     best, others = "-", ""
     if r.best_peer is not None:
         best = _peer(r, r.best_peer)

@@ -92,7 +92,7 @@ def _pool(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
     positions = _positions(x, kernel, stride)
     if forward:
         return _one(lambda: _cpu.max_pool2d_forward(y, positions, x, geometry), y=y)
-    return _one(lambda: _cpu.max_pool2d_backward(dx, dy, positions), dx=dx)
+    return _one(lambda: _cpu.max_pool2d_backward(dx, dy, positions, geometry), dx=dx)
 
 
 def _positions(x: np.ndarray, kernel: int, stride: int) -> np.ndarray:
