@@ -319,12 +319,6 @@ TINYGRAD_NM_INLINE Vec<T> abs(Vec<T> a) {
     return from_bits<T>(bits(a) & ~(Int<T>{} + (typename Native<T>::Integer(1) << (sign - 1) << 1)));
 }
 
-// n / 2 rounded down, of n >= 0: an unsigned shift, because AVX2 has no signed one for 64 bits.
-template <class T>
-TINYGRAD_NM_INLINE Int<T> half_of_positive(Int<T> n) {
-    return (Int<T>)((UInt<T>)n >> 1);
-}
-
 // a * b + c, rounded once where the instruction set has it.
 TINYGRAD_NM_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
 #if TINYGRAD_NM_VECTOR_BYTES == 64 && defined(__AVX512F__)

@@ -115,13 +115,15 @@ TINYGRAD_NM_INLINE Reduced<T> reduce(Vec<T> x, double per_period, double high, d
     using N = Number<Vec<T>>;
     const Vec<T> shift = N::constant(MathConstants<T>::rounding_shift);
     const Vec<T> shifted = fma(x, N::constant(per_period), shift), n = shifted - shift;
-    return {fma(n, N::constant(-low), fma(n, N::constant(-high), x)), bits(shifted) - bits(shift)};
+    const UInt<T> whole = (UInt<T>)bits(shifted) - (UInt<T>)bits(shift);  // of a NaN anything
+    return {fma(n, N::constant(-low), fma(n, N::constant(-high), x)), (Int<T>)whole};
 }
 
 // 2^n for normal results.
 template <class T>
 TINYGRAD_NM_INLINE Vec<T> power_of_two(Int<T> n) {
-    return from_bits<T>((n + MathConstants<T>::exponent_bias) << MathConstants<T>::fraction_bits);
+    const UInt<T> biased = (UInt<T>)n + MathConstants<T>::exponent_bias;
+    return from_bits<T>((Int<T>)(biased << MathConstants<T>::fraction_bits));
 }
 
 // 2^n as a product of two normal numbers: multiplied in one after the other they round a subnormal result
@@ -133,8 +135,9 @@ struct PowerInTwo {
 template <class T>
 TINYGRAD_NM_INLINE PowerInTwo<T> power_in_two(Int<T> n) {
     using M = MathConstants<T>;
-    const Int<T> both = n + 2 * M::exponent_bias, half = half_of_positive<T>(both);
-    return {from_bits<T>(half << M::fraction_bits), from_bits<T>((both - half) << M::fraction_bits)};
+    const UInt<T> both = (UInt<T>)n + 2 * M::exponent_bias, half = both >> 1;
+    return {from_bits<T>((Int<T>)(half << M::fraction_bits)),
+            from_bits<T>((Int<T>)((both - half) << M::fraction_bits))};
 }
 
 // exp(x) = 2^n (1 + more), |more| < 0.42, for x of moderate size.
@@ -172,7 +175,7 @@ TINYGRAD_NM_INLINE Vec<T> math_expm1(Vec<T> x) {
     using M = MathConstants<T>;
     using N = Number<Vec<T>>;
     const ExpParts<T> e = exp_parts(clamp(x, N::constant(M::expm1_low), N::constant(M::exp_high)));
-    const Vec<T> power = power_of_two<T>(e.n - 1), half = N::constant(0.5);
+    const Vec<T> power = power_of_two<T>((Int<T>)((UInt<T>)e.n - 1)), half = N::constant(0.5);
     const Vec<T> far = N::constant(2) * fma(e.more, power, power - half);
     return with_sign_of(x, select(e.n == 0, e.more, far));  // that of -0 is lost on the way
 }
@@ -235,7 +238,7 @@ TINYGRAD_NM_INLINE Vec<T> log_with(Vec<T> x, Vec<T> c) {
     using N = Number<Vec<T>>;
     using M = MathConstants<T>;
     const Int<T> root_half = bits(N::constant(0.70710678118654752440)), one = bits(N::constant(1));
-    const Int<T> above = bits(x) + (one - root_half);
+    const Int<T> above = (Int<T>)((UInt<T>)bits(x) + (UInt<T>)(one - root_half));
     const Int<T> exponent = (Int<T>)((UInt<T>)above >> M::fraction_bits) - M::exponent_bias;
     const Vec<T> shift = N::constant(M::rounding_shift), k = from_bits<T>(bits(shift) + exponent) - shift;
     const Vec<T> f = from_bits<T>((above & M::fraction_mask) + root_half) - N::constant(1);
