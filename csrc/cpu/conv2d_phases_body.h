@@ -73,50 +73,59 @@ void for_phase_taps(const Conv2dShape& s, const Conv2dShape& p, const F& f) {
                              i / step * p.kernel_w + j / step);
 }
 
-inline int64_t phase_images(const Conv2dShape& s, int64_t element_size) {
-    const Conv2dShape p = phase_shape(s, 1);
-    return larger(1, smaller(s.batch, phase_bytes / (p.channels * p.height * p.width * element_size)));
-}
+// The workspace of one call, and the blocks of images that it is worked through in.
+template <class T>
+struct PhaseWorkspace {
+    const Conv2dShape& s;
+    Conv2dShape p;  // of the present block
+    int64_t block, weights;
+    Scratch x_memory, w_memory;
+    T *const x, *const w;
+
+    explicit PhaseWorkspace(const Conv2dShape& s)
+        : s(s),
+          p(phase_shape(s, 1)),
+          block(larger(1, smaller(s.batch, phase_bytes / (image() * int64_t(sizeof(T)))))),
+          weights(s.filters * p.channels * p.kernel_h * p.kernel_w),
+          x_memory(block * image(), sizeof(T)),
+          w_memory(weights, sizeof(T)),
+          x(static_cast<T*>(x_memory.data)),
+          w(static_cast<T*>(w_memory.data)) {}
+    int64_t image() const { return p.channels * p.height * p.width; }
+
+    // f(first image, where its results begin) for each block, whose phases are in x.
+    template <class F>
+    void for_blocks(const T* images, const F& f) {
+        for (int64_t n = 0; n < s.batch; n += block) {
+            p.batch = smaller(block, s.batch - n);
+            split_phases(s, p, images + n * s.channels * s.height * s.width, x);
+            f(n, n * s.filters * s.out_h * s.out_w);
+        }
+    }
+};
 
 // out (N, O, OH, OW) = activation(bias + x (N, C, H, W) convolved with w (O, C, KH, KW)).
 template <class T>
 void conv2d_forward_phases(const Conv2dForward<T>& a) {
-    const Conv2dShape& s = a.shape;
-    const int64_t block = phase_images(s, sizeof(T));
-    Conv2dShape p = phase_shape(s, block);
-    const int64_t image = p.channels * p.height * p.width,
-                  size = s.filters * p.channels * p.kernel_h * p.kernel_w;
-    Scratch x_memory(block * image, sizeof(T)), w_memory(size, sizeof(T));
-    T *const x = static_cast<T*>(x_memory.data), *const w = static_cast<T*>(w_memory.data);
-    memset(w, 0, size_t(size) * sizeof(T));
-    for_phase_taps(s, p, [&](int64_t tap, int64_t phase) { w[phase] = a.w[tap]; });
-    for (int64_t n = 0; n < s.batch; n += block) {
-        p.batch = smaller(block, s.batch - n);
-        split_phases(s, p, a.x + n * s.channels * s.height * s.width, x);
-        conv2d_forward_winograd<T>({a.out + n * s.filters * s.out_h * s.out_w, x, w, a.bias, p, a.activation,
-                                    a.parameter, Winograd::always});
-    }
+    PhaseWorkspace<T> work(a.shape);
+    memset(work.w, 0, size_t(work.weights) * sizeof(T));
+    for_phase_taps(a.shape, work.p, [&](int64_t tap, int64_t phase) { work.w[phase] = a.w[tap]; });
+    work.for_blocks(a.x, [&](int64_t, int64_t result) {
+        conv2d_forward_winograd<T>(
+            {a.out + result, work.x, work.w, a.bias, work.p, a.activation, a.parameter, Winograd::always});
+    });
 }
 
 // out (O, C, KH, KW) from x (N, C, H, W), dy (N, O, OH, OW): the blocks' sums are added in their order.
 template <class T>
 void conv2d_backward_weight_phases(const Conv2dBackwardWeight<T>& a) {
-    const Conv2dShape& s = a.shape;
-    const int64_t block = phase_images(s, sizeof(T));
-    Conv2dShape p = phase_shape(s, block);
-    const int64_t image = p.channels * p.height * p.width,
-                  size = s.filters * p.channels * p.kernel_h * p.kernel_w;
-    Scratch x_memory(block * image, sizeof(T)), w_memory(size, sizeof(T));
-    T *const x = static_cast<T*>(x_memory.data), *const dw = static_cast<T*>(w_memory.data);
-    for (int64_t n = 0; n < s.batch; n += block) {
-        p.batch = smaller(block, s.batch - n);
-        split_phases(s, p, a.x + n * s.channels * s.height * s.width, x);
-        conv2d_backward_weight_winograd<T>(
-            {dw, x, a.dy + n * s.filters * s.out_h * s.out_w, p, Winograd::always});
-        for_phase_taps(s, p, [&](int64_t tap, int64_t phase) {
-            a.out[tap] = n == 0 ? dw[phase] : a.out[tap] + dw[phase];
+    PhaseWorkspace<T> work(a.shape);
+    work.for_blocks(a.x, [&](int64_t n, int64_t result) {
+        conv2d_backward_weight_winograd<T>({work.w, work.x, a.dy + result, work.p, Winograd::always});
+        for_phase_taps(a.shape, work.p, [&](int64_t tap, int64_t phase) {
+            a.out[tap] = n == 0 ? work.w[phase] : a.out[tap] + work.w[phase];
         });
-    }
+    });
 }
 
 }  // namespace

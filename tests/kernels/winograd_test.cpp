@@ -110,7 +110,7 @@ TEST(winograd_of_phases) {
                 ++run;
             }
     CHECK(run == 42);
-    Case blocks = square(10, 4, 230, 225, 1, 11, {0, 0, 0, 0}, 1);
+    Case blocks = square(12, 4, 230, 225, 1, 11, {0, 0, 0, 0}, 1);
     blocks.geometry.stride_h = blocks.geometry.stride_w = 4;
     check_exact<float>(blocks);
 }
