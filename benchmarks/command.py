@@ -106,6 +106,7 @@ class Benchmark:
         self.chosen: dict[str, dict[str, str]] = {}  # case -> the fastest variant of each engine
         self.limits: dict[str, Limits] = {}
         self.versions: dict[str, str] = {}
+        self.left_out: dict[str, list[str]] = {}  # case -> a line for each variant that answered wrongly
 
     def run(self) -> int:
         """Measures, shows and saves; the exit status: 1 if an answer was wrong or a row could not be measured."""
@@ -146,7 +147,7 @@ class Benchmark:
         try:
             variants = self.variants(case, workers, first)
             if first:
-                check_answers(case, variants)
+                variants = self.agreeing(case, variants)
             times = interleaved({v.key: v for v in variants}, self.given.plan, lambda key: key.split(":")[0])
         except (Failed, Unsupported, NotAsleep, Differs) as error:
             self.faults[case.key] = str(error)
@@ -166,8 +167,10 @@ class Benchmark:
         """What runs the case: all variants of each engine at first, then the fastest of each."""
         found = []
         for name, worker in workers.items():
+            if not first and name not in self.chosen[case.key]:
+                continue  # it has no such work, or answers wrongly
             try:
-                chosen = None if first else self.chosen[case.key].get(name)
+                chosen = None if first else self.chosen[case.key][name]
                 made = prepared(worker, replace(case, variant=chosen), say if first else _silent)
             except Unsupported as reason:
                 if name == "ours":
@@ -180,6 +183,22 @@ class Benchmark:
                 worker.ask("keep", [v.name for v in made])
             found += made
         return found
+
+    def agreeing(self, case: Case, variants: list[Variant]) -> list[Variant]:
+        """The variants that answer as ours does; for each that does not, a line that says so, kept for the JSON.
+
+        Raises Differs if no peer agrees with ours.
+        """
+        reasons = check_answers(case, variants)
+        wrong = [f"without {key}: it answers otherwise: {reason}" for key, reason in reasons.items()]
+        remaining = [v for v in variants if v.key not in reasons]
+        for engine in sorted({v.worker.engine for v in variants} - {v.worker.engine for v in remaining}):
+            wrong.append(f"without {engine}: none of its variants answers as ours does")
+        for line in wrong:
+            say(f"{case.key}: {line}")
+        if wrong:
+            self.left_out[case.key] = wrong
+        return remaining
 
     def least(self, case: Case) -> float | None:
         """The row's figure at the limits of this machine, in its unit."""
@@ -195,7 +214,14 @@ class Benchmark:
     def finished(self) -> list[Row]:
         """All rows, also those that could not be measured."""
         return [
-            row(case, target, self.reruns[case.key], self.least(case), self.faults.get(case.key))
+            row(
+                case,
+                target,
+                self.reruns[case.key],
+                self.least(case),
+                self.faults.get(case.key),
+                self.left_out.get(case.key),
+            )
             for case, target in self.rows
         ]
 
@@ -215,17 +241,22 @@ class Benchmark:
 
 
 class Differs(Exception):
-    """A peer's answer is not ours."""
+    """No peer's answer is ours: then ours counts as the wrong one."""
 
 
-def check_answers(case: Case, variants: list[Variant]) -> None:
-    """Raises Differs unless every variant answers as ours does, within TOLERANCES."""
+def check_answers(case: Case, variants: list[Variant]) -> dict[str, str]:
+    """For each variant that answers otherwise than ours, within TOLERANCES, where it does.
+
+    Raises Differs if there are peers and none of their variants agrees with ours: nothing then speaks for our answer.
+    """
     tolerance = TOLERANCES[case.kind][case.dtype]
     answers = {v.key: v.worker.ask("answer", v.name) for v in variants}
-    for key, answer in answers.items():
-        found = difference(answers["ours" if "ours" in answers else next(iter(answers))], answer, tolerance)
-        if found is not None:
-            raise Differs(f"{key} answers otherwise: {found}")
+    own = next(answers.pop(v.key) for v in variants if v.worker.engine == "ours")
+    reasons = {key: difference(own, answer, tolerance) for key, answer in answers.items()}
+    wrong = {key: reason for key, reason in reasons.items() if reason is not None}
+    if wrong and len(wrong) == len(answers):
+        raise Differs("; ".join(f"{key} answers otherwise: {reason}" for key, reason in wrong.items()))
+    return wrong
 
 
 def processor() -> str:

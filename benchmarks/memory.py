@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 
 import targets
-from command import Benchmark, Differs, asked, check_answers, say
+from command import Benchmark, Differs, asked, say
 from engines import Unsupported
 from table import Measured
 from workers import Failed, Worker, missing, prepared
@@ -44,11 +44,10 @@ class Memory(Benchmark):
             self._compare(case, engines)
         figures: dict[str, float] = {}
         chosen: dict[str, str] = {}
-        for engine in engines:
-            for name in self._variants(case, engine):
-                figure = case.figure(self._peak(case, engine, name))
-                if engine not in figures or figure < figures[engine]:
-                    figures[engine], chosen[engine] = figure, name
+        for engine, name in self.known:
+            figure = case.figure(self._peak(case, engine, name))
+            if engine not in figures or figure < figures[engine]:
+                figures[engine], chosen[engine] = figure, name
         return Measured(figures.pop("ours"), figures, chosen)
 
     def _compare(self, case: Case, engines: list[str]) -> None:
@@ -56,14 +55,11 @@ class Memory(Benchmark):
         workers = [Worker(engine, self.given.threads, self.given.avx2) for engine in engines]
         try:
             self.versions = {worker.engine: worker.version for worker in workers}
-            self.known = {worker.engine: prepared(worker, case, say) for worker in workers}
-            check_answers(case, [variant for made in self.known.values() for variant in made])
+            made = [variant for worker in workers for variant in prepared(worker, case, say)]
+            self.known = [(v.worker.engine, v.name) for v in self.agreeing(case, made)]
         finally:
             for worker in workers:
                 worker.close()
-
-    def _variants(self, case: Case, engine: str) -> list[str]:
-        return [variant.name for variant in self.known[engine]]
 
     def _peak(self, case: Case, engine: str, name: str) -> float:
         """Bytes of a fresh process that prepares this variant alone and trains some steps."""

@@ -19,7 +19,7 @@ class Row:
     """One row, over all reruns: figures are in `unit`, lower is better; None where nothing could be measured.
 
     ratio: the best peer's figure over ours, above 1 = ours is faster. roofline_share: of the measured limit, 1 =
-    reached. why: what went wrong, if anything did.
+    reached. left_out: a line for each variant of a peer that answered wrongly. why: what went wrong, if anything did.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Row:
     ratio: float | None = None
     roofline_share: float | None = None
     passed: bool = False
+    left_out: list[str] = field(default_factory=list)
     why: str | None = None
 
 
@@ -48,9 +49,17 @@ class Measured:
     variants: dict[str, str]
 
 
-def row(case: Case, target: Target, reruns: list[Measured], least: float | None, why: str | None) -> Row:
+def row(
+    case: Case,
+    target: Target,
+    reruns: list[Measured],
+    least: float | None,
+    why: str | None,
+    left_out: list[str] | None = None,
+) -> Row:
     """The medians over the reruns; the ratio is the median of the reruns' ratios. `least`: the limit, in the unit."""
     result = Row(case.name, case.shape, case.dtype, case.unit, target.value, target.kind, target.share, why=why)
+    result.left_out = left_out or []
     if why is not None or not reruns:
         result.why = why or "was not measured"
         return result
