@@ -15,53 +15,102 @@
 namespace tinygrad_nm {
 namespace {
 
-constexpr int most_rows = 6, most_pixels = 3;  // of a register tile: outputs (or inputs) times pixels
-constexpr int64_t most_taps = 64;              // KH * KW
-constexpr int64_t margin = most_pixels - 1;    // zero pixels at both ends of a row of dy
+constexpr int most_rows = 6, most_pixels = 6;        // of a register tile: outputs (or inputs) times pixels,
+constexpr int most_sums = tile_rows * tile_vectors;  // and of both together: more would leave the registers
+constexpr int64_t most_taps = 64;                    // KH * KW
+constexpr int64_t margin = 2;                        // zero pixels at both ends of a row of dy
 constexpr int64_t interleaved_bytes =
     (12 << 10) * TINYGRAD_NM_VECTOR_BYTES;            // of a block: what stays in the second-level cache
 constexpr int64_t interleaved_weight_sums = 8 << 10;  // vectors of partial sums of the weight gradient
 constexpr int64_t weight_partials = 16;               // tasks that sum a weight gradient
+constexpr int64_t few_blocks = 4;                     // up to which images may be cut into strips
 
-// The blocks of interleaved images of one convolution. x is padded, with just what the outputs read.
+// Strips to cut each of `batch` images into, of `units` equal parts of unit_rows rows: as many as take two
+// threads the least time. Besides its own rows a strip copies `halo` ones.
+template <class T>
+int64_t best_strips(int64_t batch, int64_t units, int64_t unit_rows, int64_t halo) {
+    constexpr int64_t lanes = Vec<T>::lanes;
+    if (batch > few_blocks * lanes) return 1;
+    int64_t best = 1;
+    double least = HUGE_VAL;
+    for (int64_t strips = 1; strips <= units; ++strips) {
+        if (units % strips) continue;
+        const double blocks = double(divide_up(divide_up(batch * strips, lanes), 2));
+        const double cost = blocks * (double(units / strips * unit_rows) + 0.25 * double(halo));
+        if (cost < least) least = cost, best = strips;
+    }
+    return best;
+}
+
+// The blocks of interleaved images, or strips of rows of y, of one convolution. x is padded, with just what
+// the outputs read.
 template <class T>
 struct InterleavedPlan {
     static constexpr int64_t lanes = Vec<T>::lanes;
-    Conv2dShape s;
+    Conv2dShape image;
+    int64_t strips;               // of an image: parts of equal height of y
+    Conv2dShape s;                // of the strips, as if they were images of a larger batch
     int64_t blocks, taps, depth;  // of the batch; KH * KW; C/groups * KH * KW
     int64_t height, width;        // of the padded x
     int64_t x_plane, y_plane;     // numbers in an interleaved channel of x, of y
     int64_t dy_row, dy_plane;     // numbers in a row and a channel of dy with its margins
+    int64_t filter_rows;          // most filters of a register tile
 
-    explicit InterleavedPlan(const Conv2dShape& s)
-        : s(s),
-          blocks(divide_up(s.batch, lanes)),
+    explicit InterleavedPlan(const Conv2dShape& shape, int64_t strips_of_image = 1)
+        : image(shape),
+          strips(strips_of_image),
+          s(shape),
           taps(s.kernel_h * s.kernel_w),
           depth(s.group_channels * taps),
-          height(s.out_h + s.kernel_h - 1),
-          width(s.out_w + s.kernel_w - 1),
-          x_plane(height * width * lanes),
-          y_plane(s.out_h * s.out_w * lanes),
-          dy_row((s.out_w + 2 * margin) * lanes),
-          dy_plane(s.out_h * dy_row) {}
+          filter_rows(1) {
+        s.batch *= strips, s.out_h /= strips;
+        blocks = divide_up(s.batch, lanes);
+        height = s.out_h + s.kernel_h - 1, width = s.out_w + s.kernel_w - 1;
+        x_plane = height * width * lanes, y_plane = s.out_h * s.out_w * lanes;
+        dy_row = (s.out_w + 2 * margin) * lanes, dy_plane = s.out_h * dy_row;
+        for (int64_t rows = 2; rows <= most_rows; ++rows)
+            if (tiles(rows) <= tiles(filter_rows)) filter_rows = rows;
+    }
+    int64_t tiles(int64_t rows) const {  // in a row of y, of `rows` filters each
+        return divide_up(s.group_filters, rows) * divide_up(s.out_w, smaller(most_pixels, most_sums / rows));
+    }
 
     int used(int64_t block) const { return int(smaller(lanes, s.batch - block * lanes)); }
-    // Decided by the shape alone. A few images leave lanes idle; one output pixel is a product of matrices.
-    bool pays() const {
+    // Decided by the shape alone. Idle lanes cost: `full` is the share of them that must not be. One output
+    // pixel is a product of matrices.
+    bool pays(double full) const {
         const int64_t bytes = (s.channels * x_plane + s.filters * dy_plane) * int64_t(sizeof(T));
         return s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1 &&
-               4 * s.batch >= 3 * lanes && s.out_h * s.out_w > 1 && taps <= most_taps &&
-               bytes <= interleaved_bytes && s.filters * depth <= interleaved_weight_sums;
+               double(s.batch) >= full * double(lanes) && image.out_h * image.out_w > 1 &&
+               taps <= most_taps && bytes <= interleaved_bytes &&
+               s.filters * depth <= interleaved_weight_sums;
     }
     double work() const {  // of a block, operations of one pass
         return 2.0 * double(y_plane) * double(s.filters * depth);
     }
+
+    // to (C, height, width, lane) = the padded x (N, C, H, W) of a block.
+    void interleave_x(const T* x, int64_t block, T* to) const {
+        const Strips<const T> from = {x,      s.channels, image.height, image.width,
+                                      height, strips,     s.out_h,      -image.pad_top};
+        const int64_t right = smaller(image.width, width - image.pad_left);
+        interleave_strips(to, from, block * lanes, used(block), {image.pad_left, right, width});
+    }
+    // The rows of y (N, O, OH, OW) of the strips; of a block of dy (O, OH, margin + OW + margin, lane).
+    template <class Number>
+    Strips<Number> rows_of_y(Number* y) const {
+        return {y, s.filters, image.out_h, image.out_w, s.out_h, strips, s.out_h, 0};
+    }
+    RowLayout dy_layout() const { return {margin, s.out_w, s.out_w + 2 * margin}; }
 };
 
+// Cheap tests first: the plan multiplies sizes that must be small.
+inline bool interleaving_possible(const Conv2dShape& s) {
+    return s.batch < 1 << 24 && s.height * s.width < 1 << 16 && s.channels * s.filters < 1 << 16;
+}
 template <class T>
 bool interleaving_pays(const Conv2dShape& s) {
-    // Cheap tests first: the plan multiplies sizes that must be small.
-    return s.height * s.width < 1 << 16 && s.channels * s.filters < 1 << 16 && InterleavedPlan<T>(s).pays();
+    return interleaving_possible(s) && InterleavedPlan<T>(s).pays(0.75);
 }
 
 // Part `index` of `parts` nearly equal ones of [0, size).
@@ -69,108 +118,101 @@ struct Part {
     int64_t begin, count;
     Part(int64_t size, int64_t parts, int64_t index)
         : begin(size * index / parts), count(size * (index + 1) / parts - begin) {}
+    Part(int64_t begin, int64_t count) : begin(begin), count(count) {}
 };
 
 // ---- forward and backward-input: sum over outer, i, j of weight[r] * pixels ----
 
-// Where a tap (i, j) lies: in the pixels of one channel, and in its weights.
+// Where a tap (i, j) lies in the pixels of one channel, and its number among the taps.
 struct Tap {
-    int64_t x, w;
+    int64_t x, index;
 };
 
 // y[r * y_stride + q * lanes] = bias[r] + sum over c < outer and the taps of
-//     w[c * w_outer + tap.w + r] * x[c * x_outer + tap.x + q * lanes],  a tile of rows r and pixels q.
+//     w[(c * w_taps + tap.index) * rows + r] * x[c * x_outer + tap.x + q * lanes],  a tile of `rows` rows r
+//     and some pixels q.
 template <class T>
 struct PixelTile {
     const T *x, *w;
     const Tap* taps;
-    int64_t count, outer, x_outer, w_outer;
+    int64_t count, outer, x_outer, w_taps;
     const T* bias;  // null: none
     T* y;
     int64_t y_stride;
+    int64_t tiles;
 };
 
 template <class T, int row_count, int pixels>
-void compute_pixels(const PixelTile<T>& t) {
+TINYGRAD_NM_INLINE void compute_tile_of_pixels(const PixelTile<T>& t, const T* x, T* y) {
     constexpr int64_t lanes = Vec<T>::lanes;
+    const T *w = t.w, *const bias = t.bias;
+    const int64_t y_stride = t.y_stride;
     Vec<T> acc[row_count][pixels] = {};
-    const T *x = t.x, *w = t.w;
-    for (int64_t c = 0; c < t.outer; ++c, x += t.x_outer, w += t.w_outer)
+    for (int64_t c = 0; c < t.outer; ++c, x += t.x_outer, w += t.w_taps * row_count)
         for (const Tap *tap = t.taps, *end = tap + t.count; tap < end; ++tap) {
-            const T* const weights = w + tap->w;
+            const T* const weights = w + tap->index * row_count;
             Vec<T> pixel[pixels];
-#pragma GCC unroll 3
+#pragma GCC unroll 6
             for (int q = 0; q < pixels; ++q) pixel[q] = Vec<T>::load(x + tap->x + q * lanes);
 #pragma GCC unroll 6
             for (int r = 0; r < row_count; ++r) {
                 const Vec<T> weight = Vec<T>::broadcast(weights[r]);
-#pragma GCC unroll 3
+#pragma GCC unroll 6
                 for (int q = 0; q < pixels; ++q) acc[r][q] = fma(weight, pixel[q], acc[r][q]);
             }
         }
+    if (bias)
 #pragma GCC unroll 6
-    for (int r = 0; r < row_count; ++r) {
-        const Vec<T> bias = t.bias ? Vec<T>::broadcast(t.bias[r]) : Vec<T>::zero();
-#pragma GCC unroll 3
-        for (int q = 0; q < pixels; ++q)
-            (t.bias ? acc[r][q] + bias : acc[r][q]).store(t.y + r * t.y_stride + q * lanes);
-    }
+        for (int r = 0; r < row_count; ++r)
+#pragma GCC unroll 6
+            for (int q = 0; q < pixels; ++q) acc[r][q] = acc[r][q] + Vec<T>::broadcast(bias[r]);
+#pragma GCC unroll 6
+    for (int r = 0; r < row_count; ++r)
+#pragma GCC unroll 6
+        for (int q = 0; q < pixels; ++q) acc[r][q].store(y + r * y_stride + q * lanes);
 }
 
-// At most twelve sums: more would leave the registers.
+// Some tiles side by side.
+template <class T, int row_count, int pixels>
+void compute_pixels(const PixelTile<T>& t) {
+    constexpr int64_t step = pixels * Vec<T>::lanes;
+    for (int64_t i = 0; i < t.tiles; ++i)
+        compute_tile_of_pixels<T, row_count, pixels>(t, t.x + i * step, t.y + i * step);
+}
+
+template <class T>
+using ComputePixels = void (*)(const PixelTile<T>&);
+template <class T, int row_count, int pixels>
+constexpr ComputePixels<T> compute_pixels_entry() {
+    if constexpr (row_count * pixels <= most_sums)
+        return compute_pixels<T, row_count, pixels>;
+    else
+        return nullptr;
+}
+template <class T, int rows>
+struct ComputePixelsOf {
+    static constexpr ComputePixels<T> of[most_pixels] = {
+        compute_pixels_entry<T, rows, 1>(), compute_pixels_entry<T, rows, 2>(),
+        compute_pixels_entry<T, rows, 3>(), compute_pixels_entry<T, rows, 4>(),
+        compute_pixels_entry<T, rows, 5>(), compute_pixels_entry<T, rows, 6>()};
+};
 template <class T>
 void compute_pixels(const PixelTile<T>& t, int64_t row_count, int64_t pixels) {
-    using Compute = void (*)(const PixelTile<T>&);
-    static constexpr Compute of[most_rows][most_pixels] = {
-        {compute_pixels<T, 1, 1>, compute_pixels<T, 1, 2>, compute_pixels<T, 1, 3>},
-        {compute_pixels<T, 2, 1>, compute_pixels<T, 2, 2>, compute_pixels<T, 2, 3>},
-        {compute_pixels<T, 3, 1>, compute_pixels<T, 3, 2>, compute_pixels<T, 3, 3>},
-        {compute_pixels<T, 4, 1>, compute_pixels<T, 4, 2>, compute_pixels<T, 4, 3>},
-        {compute_pixels<T, 5, 1>, compute_pixels<T, 5, 2>, nullptr},
-        {compute_pixels<T, 6, 1>, compute_pixels<T, 6, 2>, nullptr}};
+    static constexpr const ComputePixels<T>* of[most_rows] = {
+        ComputePixelsOf<T, 1>::of, ComputePixelsOf<T, 2>::of, ComputePixelsOf<T, 3>::of,
+        ComputePixelsOf<T, 4>::of, ComputePixelsOf<T, 5>::of, ComputePixelsOf<T, 6>::of};
     of[row_count - 1][pixels - 1](t);
 }
-constexpr int64_t pixels_beside(int64_t row_count) {
-    return row_count <= 4 ? 3 : 2;
-}
-
-// x (N, C, H, W) of a block to (C, height, width, lane) with its zeros.
-template <class T>
-void interleave_input(const InterleavedPlan<T>& plan, const T* x, int64_t block, T* to) {
-    const Conv2dShape& s = plan.s;
-    constexpr int64_t lanes = Vec<T>::lanes;
-    const int64_t plane = s.height * s.width, image = s.channels * plane;
-    const T* from = x + block * lanes * image;
-    const bool padded = s.pad_top || s.pad_left || plan.height != s.height || plan.width != s.width;
-    if (!padded) return interleave(to, from, image, plan.used(block), image);
-    memset(to, 0, size_t(s.channels * plan.x_plane) * sizeof(T));
-    const int64_t right = smaller(s.width, plan.width - s.pad_left);
-    for (int64_t c = 0; c < s.channels; ++c)
-        for (int64_t h = 0; h < smaller(s.height, plan.height - s.pad_top); ++h)
-            interleave(to + c * plan.x_plane + ((h + s.pad_top) * plan.width + s.pad_left) * lanes,
-                       from + c * plane + h * s.width, image, plan.used(block), right);
-}
-
-// dy (N, O, OH, OW) of a block to (O, OH, margin + OW + margin, lane).
-template <class T>
-void interleave_gradient(const InterleavedPlan<T>& plan, const T* dy, int64_t block, T* to) {
-    const Conv2dShape& s = plan.s;
-    constexpr int64_t lanes = Vec<T>::lanes;
-    const int64_t image = s.filters * s.out_h * s.out_w;
-    for (int64_t row = 0; row < s.filters * s.out_h; ++row) {
-        T* out = to + row * plan.dy_row;
-        memset(out, 0, margin * lanes * sizeof(T));
-        interleave(out + margin * lanes, dy + block * lanes * image + row * s.out_w, image, plan.used(block),
-                   s.out_w);
-        memset(out + (margin + s.out_w) * lanes, 0, margin * lanes * sizeof(T));
-    }
+// The width of tiles of `row_count` rows in a row of `width` pixels.
+constexpr int64_t pixels_beside(int64_t row_count, int64_t width, int64_t most) {
+    return equal_block(width, smaller(most, most_sums / row_count), 1);
 }
 
 // packed[first * depth + tap * count + r] = w[first + r][tap], for parts of the filters of a group.
 template <class T>
 void pack_filters(const InterleavedPlan<T>& plan, const T* w, T* packed) {
     const Conv2dShape& s = plan.s;
-    const int64_t parts = divide_up(s.group_filters, most_rows);
+    const int64_t parts = divide_up(s.group_filters, plan.filter_rows);
     for (int64_t g = 0; g < s.groups; ++g)
         for (int64_t b = 0; b < parts; ++b) {
             const Part part(s.group_filters, parts, b);
@@ -181,35 +223,44 @@ void pack_filters(const InterleavedPlan<T>& plan, const T* w, T* packed) {
         }
 }
 
-// y (O, OH, OW, lane) = activation(bias + the correlation of x (C, height, width, lane)), of one block.
+// The rows of y (O, OH, OW, lane) = activation(bias + the correlation of x (C, height, width, lane)), of one
+// block.
 template <class T>
 void correlate_interleaved(const InterleavedPlan<T>& plan, const T* x, const T* packed,
-                           const Epilogue<T>& epilogue, T* y) {
+                           const Epilogue<T>& epilogue, const Part& rows, T* y) {
     const Conv2dShape& s = plan.s;
     constexpr int64_t lanes = Vec<T>::lanes;
-    const int64_t parts = divide_up(s.group_filters, most_rows), x_row = plan.width * lanes;
+    const int64_t parts = divide_up(s.group_filters, plan.filter_rows), x_row = plan.width * lanes;
     Tap taps[most_taps];
+    for (int64_t t = 0; t < plan.taps; ++t) taps[t] = {t / s.kernel_w * x_row + t % s.kernel_w * lanes, t};
     for (int64_t index = 0; index < s.groups * parts; ++index) {
         const int64_t g = index / parts;
         const Part part(s.group_filters, parts, index % parts);
-        const int64_t first = g * s.group_filters + part.begin, wide = pixels_beside(part.count);
-        for (int64_t t = 0; t < plan.taps; ++t)
-            taps[t] = {t / s.kernel_w * x_row + t % s.kernel_w * lanes, t * part.count};
-        for (int64_t oh = 0; oh < s.out_h; ++oh)
-            for (int64_t ow = 0; ow < s.out_w; ow += wide)
-                compute_pixels<T>({.x = x + g * s.group_channels * plan.x_plane + oh * x_row + ow * lanes,
-                                   .w = packed + first * plan.depth,
-                                   .taps = taps,
-                                   .count = plan.taps,
-                                   .outer = s.group_channels,
-                                   .x_outer = plan.x_plane,
-                                   .w_outer = plan.taps * part.count,
-                                   .bias = epilogue.bias ? epilogue.bias + first : nullptr,
-                                   .y = y + first * plan.y_plane + (oh * s.out_w + ow) * lanes,
-                                   .y_stride = plan.y_plane},
-                                  part.count, smaller(wide, s.out_w - ow));
+        const int64_t first = g * s.group_filters + part.begin;
+        const int64_t wide = pixels_beside(part.count, s.out_w, most_pixels);
+        const auto compute = [&](int64_t oh, int64_t ow, int64_t pixels, int64_t tiles) {
+            compute_pixels<T>({.x = x + g * s.group_channels * plan.x_plane + oh * x_row + ow * lanes,
+                               .w = packed + first * plan.depth,
+                               .taps = taps,
+                               .count = plan.taps,
+                               .outer = s.group_channels,
+                               .x_outer = plan.x_plane,
+                               .w_taps = plan.taps,
+                               .bias = epilogue.bias ? epilogue.bias + first : nullptr,
+                               .y = y + first * plan.y_plane + (oh * s.out_w + ow) * lanes,
+                               .y_stride = plan.y_plane,
+                               .tiles = tiles},
+                              part.count, pixels);
+        };
+        const int64_t tiles = s.out_w / wide, rest = s.out_w % wide;
+        for (int64_t oh = rows.begin; oh < rows.begin + rows.count; ++oh) {
+            compute(oh, 0, wide, tiles);
+            if (rest) compute(oh, tiles * wide, rest, 1);
+        }
         for (int64_t o = first; o < first + part.count; ++o)
-            apply_activation<T>(epilogue.activation, epilogue.parameter, y + o * plan.y_plane, plan.y_plane);
+            apply_activation<T>(epilogue.activation, epilogue.parameter,
+                                y + o * plan.y_plane + rows.begin * s.out_w * lanes,
+                                rows.count * s.out_w * lanes);
     }
 }
 
@@ -218,17 +269,18 @@ template <class T>
 void conv2d_forward_interleaved(const Conv2dForward<T>& a) {
     const InterleavedPlan<T> plan(a.shape);
     const Conv2dShape& s = a.shape;
-    constexpr int64_t lanes = Vec<T>::lanes;
     Scratch weights(s.filters * plan.depth, sizeof(T));
     T* const packed = static_cast<T*>(weights.data);
     pack_filters(plan, a.w, packed);
+    const Epilogue<T> epilogue = {a.bias, BiasAxis::rows, a.activation, a.parameter};
     parallel_for(plan.blocks, plan.work(), [&](int64_t block) {
         Scratch x_memory(s.channels * plan.x_plane, sizeof(T)), y_memory(s.filters * plan.y_plane, sizeof(T));
         T *const x = static_cast<T*>(x_memory.data), *const y = static_cast<T*>(y_memory.data);
-        interleave_input(plan, a.x, block, x);
-        correlate_interleaved(plan, x, packed, {a.bias, BiasAxis::rows, a.activation, a.parameter}, y);
-        const int64_t image = s.filters * s.out_h * s.out_w;
-        deinterleave(a.out + block * lanes * image, image, plan.used(block), y, image);
+        plan.interleave_x(a.x, block, x);
+        for (int64_t row = 0; row < s.out_h; ++row)
+            correlate_interleaved(plan, x, packed, epilogue, Part(row, 1), y);
+        deinterleave_strips(plan.rows_of_y(a.out), block * plan.lanes, plan.used(block),
+                            {0, s.out_w, s.out_w}, y);
     });
 }
 
@@ -264,7 +316,8 @@ void correlate_back_interleaved(const InterleavedPlan<T>& plan, const T* dy, con
     for (int64_t index = 0; index < s.groups * parts; ++index) {
         const int64_t g = index / parts;
         const Part part(s.group_channels, parts, index % parts);
-        const int64_t first = g * s.group_channels + part.begin, wide = pixels_beside(part.count);
+        const int64_t first = g * s.group_channels + part.begin;
+        const int64_t wide = pixels_beside(part.count, s.width, margin + 1);
         for (int64_t h = 0; h < s.height; ++h) {
             const int64_t top = h + s.pad_top, i_begin = larger(0, top - (s.out_h - 1));
             const int64_t i_end = smaller(s.kernel_h, top + 1);
@@ -275,7 +328,7 @@ void correlate_back_interleaved(const InterleavedPlan<T>& plan, const T* dy, con
                 int64_t count = 0;
                 for (int64_t i = i_begin; i < i_end; ++i)
                     for (int64_t j = j_begin; j < j_end; ++j)
-                        taps[count++] = {-i * plan.dy_row - j * lanes, (i * s.kernel_w + j) * part.count};
+                        taps[count++] = {-i * plan.dy_row - j * lanes, i * s.kernel_w + j};
                 compute_pixels<T>({.x = dy + g * s.group_filters * plan.dy_plane + top * plan.dy_row +
                                         (margin + left) * lanes,
                                    .w = packed + first * rows,
@@ -283,10 +336,11 @@ void correlate_back_interleaved(const InterleavedPlan<T>& plan, const T* dy, con
                                    .count = count,
                                    .outer = s.group_filters,
                                    .x_outer = plan.dy_plane,
-                                   .w_outer = plan.taps * part.count,
+                                   .w_taps = plan.taps,
                                    .bias = nullptr,
                                    .y = dx + first * plane + (h * s.width + w) * lanes,
-                                   .y_stride = plane},
+                                   .y_stride = plane,
+                                   .tiles = 1},
                                   part.count, pixels);
             }
         }
@@ -298,17 +352,17 @@ template <class T>
 void conv2d_backward_input_interleaved(const Conv2dBackwardInput<T>& a) {
     const InterleavedPlan<T> plan(a.shape);
     const Conv2dShape& s = a.shape;
-    constexpr int64_t lanes = Vec<T>::lanes;
     const int64_t image = s.channels * s.height * s.width;
     Scratch weights(s.filters * plan.depth, sizeof(T));
     T* const packed = static_cast<T*>(weights.data);
     pack_channels(plan, a.w, packed);
     parallel_for(plan.blocks, plan.work(), [&](int64_t block) {
-        Scratch dy_memory(s.filters * plan.dy_plane, sizeof(T)), dx_memory(image * lanes, sizeof(T));
+        Scratch dy_memory(s.filters * plan.dy_plane, sizeof(T)), dx_memory(image * plan.lanes, sizeof(T));
         T *const dy = static_cast<T*>(dy_memory.data), *const dx = static_cast<T*>(dx_memory.data);
-        interleave_gradient(plan, a.dy, block, dy);
+        const int64_t begin = block * plan.lanes;
+        interleave_strips(dy, plan.rows_of_y(a.dy), begin, plan.used(block), plan.dy_layout());
         correlate_back_interleaved(plan, dy, packed, dx);
-        deinterleave(a.out + block * lanes * image, image, plan.used(block), dx, image);
+        deinterleave(a.out + begin * image, image, plan.used(block), dx, image);
     });
 }
 

@@ -7,7 +7,11 @@
 namespace tinygrad_nm {
 namespace {
 
-// sums[r * sums_stride + t] += sum over the pixels of dy[r * dy_plane + pixel] * x[tap[t] + pixel].
+constexpr int tile_taps = 5, most_filters = most_sums / tile_taps;  // of a register tile
+constexpr int64_t first_cache_rows = 16 << 10;                      // bytes of the gradient, see below
+
+// sums[r * sums_stride + t] = (`first`: 0, else itself) + sum over the pixels of dy[r * dy_plane + pixel] *
+// x[tap[t] + pixel].
 template <class T>
 struct TapTile {
     const T *x, *dy;
@@ -15,11 +19,13 @@ struct TapTile {
     int64_t height, width, x_row, dy_row, dy_plane;
     T* sums;  // vectors
     int64_t sums_stride;
+    bool first;
 };
 
 template <class T, int row_count, int tap_count>
 void add_taps(const TapTile<T>& t) {
     constexpr int64_t lanes = Vec<T>::lanes;
+    const int64_t width = t.width * lanes, dy_plane = t.dy_plane;
     Vec<T> acc[row_count][tap_count] = {};
     for (int64_t y = 0; y < t.height; ++y) {
         const T* const x_row = t.x + y * t.x_row;
@@ -27,55 +33,101 @@ void add_taps(const TapTile<T>& t) {
         const T* tap[tap_count];
 #pragma GCC unroll 5
         for (int k = 0; k < tap_count; ++k) tap[k] = x_row + t.taps[k];
-        for (int64_t p = 0; p < t.width * lanes; p += lanes) {
+        for (int64_t p = 0; p < width; p += lanes) {
             Vec<T> gradient[row_count];
-#pragma GCC unroll 2
-            for (int r = 0; r < row_count; ++r) gradient[r] = Vec<T>::load(dy_row + r * t.dy_plane + p);
+#pragma GCC unroll 4
+            for (int r = 0; r < row_count; ++r) gradient[r] = Vec<T>::load(dy_row + r * dy_plane + p);
 #pragma GCC unroll 5
             for (int k = 0; k < tap_count; ++k) {
                 const Vec<T> pixel = in_register(Vec<T>::load(tap[k] + p));
-#pragma GCC unroll 2
+#pragma GCC unroll 4
                 for (int r = 0; r < row_count; ++r) acc[r][k] = fma(gradient[r], pixel, acc[r][k]);
             }
         }
     }
-#pragma GCC unroll 2
+    T* const sums = t.sums;
+    const int64_t stride = t.sums_stride;
+    if (!t.first)
+#pragma GCC unroll 4
+        for (int r = 0; r < row_count; ++r)
+#pragma GCC unroll 5
+            for (int k = 0; k < tap_count; ++k)
+                acc[r][k] = Vec<T>::load(sums + (r * stride + k) * lanes) + acc[r][k];
+#pragma GCC unroll 4
     for (int r = 0; r < row_count; ++r)
 #pragma GCC unroll 5
-        for (int k = 0; k < tap_count; ++k) {
-            T* const sum = t.sums + (r * t.sums_stride + k) * lanes;
-            (Vec<T>::load(sum) + acc[r][k]).store(sum);
-        }
+        for (int k = 0; k < tap_count; ++k) acc[r][k].store(sums + (r * stride + k) * lanes);
 }
 
-// sums (O, C/groups * KH * KW, lane) += the weight gradient of one block, lane by lane.
+template <class T, int rows>
+struct AddTapsOf {
+    static constexpr void (*of[tile_taps])(const TapTile<T>&) = {add_taps<T, rows, 1>, add_taps<T, rows, 2>,
+                                                                 add_taps<T, rows, 3>, add_taps<T, rows, 4>,
+                                                                 add_taps<T, rows, 5>};
+};
+
+// Interleaved rows of dy (O, rows, margin + OW + margin, lane), of which the first is row `first` of y.
 template <class T>
-void add_weight_gradient(const InterleavedPlan<T>& plan, const T* x, const T* dy, T* sums) {
-    constexpr int64_t lanes = Vec<T>::lanes, tile_taps = 5;
+struct GradientRows {
+    T* data;
+    int64_t plane, first, count;
+};
+
+// sums (O, C/groups * KH * KW, lane) = (`start`: 0, else itself) + the weight gradient of some rows of one
+// block, lane by lane. As many rows at a time as leave the gradient in the first-level cache for all the
+// taps.
+template <class T>
+void add_weight_gradient(const InterleavedPlan<T>& plan, const T* x, const GradientRows<T>& dy, bool start,
+                         T* sums) {
+    constexpr int64_t lanes = Vec<T>::lanes;
     using Add = void (*)(const TapTile<T>&);
-    static constexpr Add of[2][tile_taps] = {
-        {add_taps<T, 1, 1>, add_taps<T, 1, 2>, add_taps<T, 1, 3>, add_taps<T, 1, 4>, add_taps<T, 1, 5>},
-        {add_taps<T, 2, 1>, add_taps<T, 2, 2>, add_taps<T, 2, 3>, add_taps<T, 2, 4>, add_taps<T, 2, 5>}};
+    static constexpr const Add* of[4] = {AddTapsOf<T, 1>::of, AddTapsOf<T, smaller(2, most_filters)>::of,
+                                         AddTapsOf<T, smaller(3, most_filters)>::of,
+                                         AddTapsOf<T, most_filters>::of};
+    static_assert(1 <= most_filters && most_filters <= 4);
     const Conv2dShape& s = plan.s;
+    const int64_t parts = divide_up(s.group_filters, most_filters), x_row = plan.width * lanes;
     Scratch memory(plan.depth, sizeof(int64_t));
     int64_t* const offsets = static_cast<int64_t*>(memory.data);
-    tap_offsets(0, plan.depth, s.kernel_h, s.kernel_w, {plan.x_plane, plan.width * lanes, lanes}, offsets);
-    for (int64_t g = 0; g < s.groups; ++g)
-        for (int64_t o = 0; o < s.group_filters; o += 2)
-            for (int64_t tap = 0; tap < plan.depth; tap += tile_taps) {
-                const int64_t first = g * s.group_filters + o, rows = smaller(2, s.group_filters - o);
-                of[rows - 1][smaller(tile_taps, plan.depth - tap) - 1](
-                    {.x = x + g * s.group_channels * plan.x_plane,
-                     .dy = dy + first * plan.dy_plane + margin * lanes,
-                     .taps = offsets + tap,
-                     .height = s.out_h,
-                     .width = s.out_w,
-                     .x_row = plan.width * lanes,
-                     .dy_row = plan.dy_row,
-                     .dy_plane = plan.dy_plane,
-                     .sums = sums + (first * plan.depth + tap) * lanes,
-                     .sums_stride = plan.depth});
-            }
+    tap_offsets(0, plan.depth, s.kernel_h, s.kernel_w, {plan.x_plane, x_row, lanes}, offsets);
+    const int64_t most_rows_at_once = first_cache_rows / (most_filters * plan.dy_row * int64_t(sizeof(T)));
+    const int64_t cuts = divide_up(dy.count, larger(1, most_rows_at_once));
+    for (int64_t index = 0; index < s.groups * parts * cuts; ++index) {
+        const int64_t g = index / cuts / parts;
+        const Part part(s.group_filters, parts, index / cuts % parts), rows(dy.count, cuts, index % cuts);
+        const int64_t first = g * s.group_filters + part.begin;
+        for (int64_t tap = 0; tap < plan.depth; tap += tile_taps)
+            of[part.count - 1][smaller(tile_taps, plan.depth - tap) - 1](
+                {.x = x + g * s.group_channels * plan.x_plane + (dy.first + rows.begin) * x_row,
+                 .dy = dy.data + first * dy.plane + rows.begin * plan.dy_row + margin * lanes,
+                 .taps = offsets + tap,
+                 .height = rows.count,
+                 .width = s.out_w,
+                 .x_row = x_row,
+                 .dy_row = plan.dy_row,
+                 .dy_plane = dy.plane,
+                 .sums = sums + (first * plan.depth + tap) * lanes,
+                 .sums_stride = plan.depth,
+                 .first = start && rows.begin == 0});
+    }
+}
+
+// out[i] = the sum of the lanes of sums (size, lane), as sum() in isa/vector.h adds them.
+template <class T>
+void add_lanes(T* out, const T* sums, int64_t size) {
+    constexpr int lanes = Vec<T>::lanes;
+    for (int64_t i = 0; i < size; i += lanes, out += lanes, sums += lanes * lanes) {
+        const int n = int(smaller(lanes, size - i));
+        Vec<T> row[lanes];
+#pragma GCC unroll 16
+        for (int r = 0; r < lanes; ++r) row[r] = r < n ? Vec<T>::load(sums + r * lanes) : Vec<T>::zero();
+        transpose<T>(row);
+#pragma GCC unroll 4
+        for (int width = lanes / 2; width > 0; width /= 2)
+#pragma GCC unroll 8
+            for (int r = 0; r < width; ++r) row[r] = row[r] + row[r + width];
+        store_up_to(row[0], out, n);
+    }
 }
 
 // out[i] = the sum over the partials, in order: partial[p * size + i].
@@ -104,14 +156,13 @@ void conv2d_backward_weight_interleaved(const Conv2dBackwardWeight<T>& a) {
         Scratch sums_memory(size * lanes, sizeof(T));
         T *const x = static_cast<T*>(x_memory.data), *const dy = static_cast<T*>(dy_memory.data);
         T* const sums = static_cast<T*>(sums_memory.data);
-        memset(sums, 0, size_t(size * lanes) * sizeof(T));
         const Part part(plan.blocks, partials, index);
         for (int64_t block = part.begin; block < part.begin + part.count; ++block) {
-            interleave_input(plan, a.x, block, x);
-            interleave_gradient(plan, a.dy, block, dy);
-            add_weight_gradient(plan, x, dy, sums);
+            plan.interleave_x(a.x, block, x);
+            interleave_strips(dy, plan.rows_of_y(a.dy), block * lanes, plan.used(block), plan.dy_layout());
+            add_weight_gradient(plan, x, {dy, plan.dy_plane, 0, s.out_h}, block == part.begin, sums);
         }
-        for (int64_t i = 0; i < size; ++i) partial[index * size + i] = sum(Vec<T>::load(sums + i * lanes));
+        add_lanes(partial + index * size, sums, size);
     });
     add_partials(a.out, partial, partials, size);
 }

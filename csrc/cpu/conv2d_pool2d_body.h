@@ -7,13 +7,22 @@
 namespace tinygrad_nm {
 namespace {
 
+constexpr int64_t few_sums_bytes = 16 << 10;  // of a weight gradient, that stay in the first-level cache
+
+// Where rows of y are left over below the windows, images are not cut.
+template <class T>
+InterleavedPlan<T> pooled_plan(const Conv2dShape& s, const PoolWindows& pool) {
+    const int64_t down = s.out_h / pool.height, units = s.out_h % pool.height ? 1 : down;
+    return InterleavedPlan<T>(s, best_strips<T>(s.batch, units, pool.height, s.kernel_h - 1));
+}
+
 template <class T>
 int64_t conv2d_pool2d_kept(const Conv2dShape& s, Activation activation, const PoolWindows& pool) {
     bool from_output = true;
     with_activation(activation, [&](auto formula) { from_output = !decltype(formula)::saves_input; });
-    if (!from_output || pool.height * pool.width > most_taps || !interleaving_pays<T>(s)) return 0;
-    const InterleavedPlan<T> plan(s);
-    return plan.blocks * s.filters * plan.y_plane;
+    if (!from_output || pool.height * pool.width > most_taps || !interleaving_possible(s)) return 0;
+    const InterleavedPlan<T> plan = pooled_plan<T>(s, pool);
+    return plan.pays(0.25) ? plan.blocks * s.filters * plan.y_plane : 0;
 }
 
 // One window of interleaved pixels: rows * columns vectors, rows `step` numbers apart.
@@ -23,6 +32,10 @@ struct Pixels {
 
     template <class Visit>  // visit(offset, index of the tap)
     TINYGRAD_NM_INLINE void each(const Visit& visit) const {
+        if (rows == 2 && columns == 2) {  // the usual window, unrolled
+            visit(0, 0), visit(Vec<T>::lanes, 1), visit(step, 2), visit(step + Vec<T>::lanes, 3);
+            return;
+        }
         int index = 0;
         for (int64_t i = 0; i < rows; ++i)
             for (int64_t j = 0; j < columns; ++j) visit(i * step + j * Vec<T>::lanes, index++);
@@ -30,18 +43,24 @@ struct Pixels {
 };
 
 struct MeanOfWindow {
+    // x / (rows * columns). A power of two has an exact reciprocal, and a product is ten times faster.
+    template <class T>
+    static TINYGRAD_NM_INLINE Vec<T> share(const Pixels<T>& window, Vec<T> x) {
+        const int64_t size = window.rows * window.columns;
+        return size & (size - 1) ? x / Vec<T>::broadcast(T(size)) : x * Vec<T>::broadcast(T(1) / T(size));
+    }
     template <class T>
     static TINYGRAD_NM_INLINE Vec<T> forward(const Pixels<T>& window, const T* y) {
         Vec<T> total = Vec<T>::zero();
         window.each([&](int64_t at, int) { total = total + Vec<T>::load(y + at); });
-        return total / Vec<T>::broadcast(T(window.rows) * T(window.columns));
+        return share(window, total);
     }
     // store(offset, y, dy) for each pixel of the window.
     template <class T, class Store>
     static TINYGRAD_NM_INLINE void backward(const Pixels<T>& window, const T* y, Vec<T> dout,
                                             const Store& store) {
-        const Vec<T> share = dout / Vec<T>::broadcast(T(window.rows) * T(window.columns));
-        window.each([&](int64_t at, int tap) { store(at, tap, Vec<T>::load(y + at), share); });
+        const Vec<T> part = share(window, dout);
+        window.each([&](int64_t at, int tap) { store(at, tap, Vec<T>::load(y + at), part); });
     }
 };
 
@@ -81,26 +100,44 @@ void with_pool(const PoolWindows& pool, const Visit& visit) {
     visit(MeanOfWindow{});
 }
 
-// out (O, OH / height, OW / width, lane) from y (O, OH, OW, lane), of one block.
+// What the kernels of both ways work with: the pooled result out (N, O, OH / height, OW / width) in strips.
+template <class T>
+struct PooledPlan : InterleavedPlan<T> {
+    PoolWindows pool;
+    int64_t down, across, pooled;  // windows of a strip, numbers of its result
+
+    PooledPlan(const Conv2dShape& shape, const PoolWindows& windows)
+        : InterleavedPlan<T>(pooled_plan<T>(shape, windows)), pool(windows) {
+        const Conv2dShape& s = this->s;
+        down = s.out_h / pool.height, across = s.out_w / pool.width;
+        pooled = s.filters * down * across;
+    }
+    template <class Number>
+    Strips<Number> rows_of_out(Number* out) const {
+        return {out, this->s.filters, this->image.out_h / pool.height, across, down, this->strips, down, 0};
+    }
+    RowLayout out_layout() const { return {0, across, across}; }
+};
+
+// Row i of out (O, down, across, lane) from y (O, OH, OW, lane), of one block.
 template <class T, class Pool>
-void pool_interleaved(const InterleavedPlan<T>& plan, const PoolWindows& pool, const T* y, T* out) {
+void pool_interleaved(const PooledPlan<T>& plan, int64_t i, const T* y, T* out) {
     constexpr int64_t lanes = Vec<T>::lanes;
-    const int64_t row = plan.s.out_w * lanes, down = plan.s.out_h / pool.height,
-                  across = plan.s.out_w / pool.width;
-    const Pixels<T> window = {pool.height, pool.width, row};
+    const int64_t row = plan.s.out_w * lanes;
+    const Pixels<T> window = {plan.pool.height, plan.pool.width, row};
     for (int64_t o = 0; o < plan.s.filters; ++o)
-        for (int64_t i = 0; i < down; ++i)
-            for (int64_t j = 0; j < across; ++j, out += lanes)
-                Pool::forward(window, y + o * plan.y_plane + i * pool.height * row + j * pool.width * lanes)
-                    .store(out);
+        for (int64_t j = 0; j < plan.across; ++j)
+            Pool::forward(window,
+                          y + o * plan.y_plane + i * plan.pool.height * row + j * plan.pool.width * lanes)
+                .store(out + ((o * plan.down + i) * plan.across + j) * lanes);
 }
 
+// Row by row of windows: from the sums to the pooled result they stay in the first-level cache.
 template <class T>
 void conv2d_pool2d_forward(const Conv2dPool2dForward<T>& a) {
-    const InterleavedPlan<T> plan(a.conv.shape);
-    const Conv2dShape& s = a.conv.shape;
+    const PooledPlan<T> plan(a.conv.shape, a.pool);
+    const Conv2dShape& s = plan.s;
     constexpr int64_t lanes = Vec<T>::lanes;
-    const int64_t pooled = s.filters * (s.out_h / a.pool.height) * (s.out_w / a.pool.width);
     Scratch weights(s.filters * plan.depth, sizeof(T));
     T* const packed = static_cast<T*>(weights.data);
     pack_filters(plan, a.conv.w, packed);
@@ -108,25 +145,27 @@ void conv2d_pool2d_forward(const Conv2dPool2dForward<T>& a) {
     parallel_for(plan.blocks, plan.work(), [&](int64_t block) {
         const int64_t size = s.filters * plan.y_plane;
         Scratch x_memory(s.channels * plan.x_plane, sizeof(T)), y_memory(a.y ? 0 : size, sizeof(T));
-        Scratch out_memory(pooled * lanes, sizeof(T));
+        Scratch out_memory(plan.pooled * lanes, sizeof(T));
         T* const x = static_cast<T*>(x_memory.data);
         T* const y = a.y ? a.y + block * size : static_cast<T*>(y_memory.data);
         T* const out = static_cast<T*>(out_memory.data);
-        interleave_input(plan, a.conv.x, block, x);
-        correlate_interleaved(plan, x, packed, epilogue, y);
-        with_pool(a.pool, [&](auto kind) { pool_interleaved<T, decltype(kind)>(plan, a.pool, y, out); });
-        deinterleave(a.out + block * lanes * pooled, pooled, plan.used(block), out, pooled);
+        plan.interleave_x(a.conv.x, block, x);
+        for (int64_t i = 0; i < plan.down; ++i) {
+            correlate_interleaved(plan, x, packed, epilogue, Part(i * a.pool.height, a.pool.height), y);
+            with_pool(a.pool, [&](auto kind) { pool_interleaved<T, decltype(kind)>(plan, i, y, out); });
+        }
+        deinterleave_strips(plan.rows_of_out(a.out), block * lanes, plan.used(block), plan.out_layout(), out);
     });
 }
 
-// dz (O, OH, margin + OW + margin, lane) of one block from dout (O, OH / height, OW / width, lane) and y (O,
-// OH, OW, lane); bias_sums (O, lane) += its sums over the pixels. Lanes without an image get 0.
+// dz (O, rows, margin + OW + margin, lane) of window row i of one block from dout (O, down, across, lane) and
+// y (O, OH, OW, lane); bias_sums (O, lane) += its sums over the pixels. Lanes without an image get 0.
 template <class T, class Pool, class Formula>
-void spread_interleaved(const InterleavedPlan<T>& plan, const Conv2dPool2dBackward<T>& a, int used,
-                        const T* dout, const T* y, T* dz, T* bias_sums) {
+void spread_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<T>& a, int used, int64_t i,
+                        const T* dout, const T* y, const GradientRows<T>& dz, T* bias_sums) {
     constexpr int64_t lanes = Vec<T>::lanes;
     const Conv2dShape& s = plan.s;
-    const int64_t down = s.out_h / a.pool.height, across = s.out_w / a.pool.width, row = s.out_w * lanes;
+    const int64_t row = s.out_w * lanes, filled = plan.across * a.pool.width;
     const Pixels<T> window = {a.pool.height, a.pool.width, row};
     const Vec<T> parameter = Vec<T>::broadcast(a.conv.parameter), zero = Vec<T>::zero();
     T flags[lanes];
@@ -135,87 +174,136 @@ void spread_interleaved(const InterleavedPlan<T>& plan, const Conv2dPool2dBackwa
     int64_t offsets[most_taps];  // of a window's pixels in dz
     window.each([&](int64_t at, int tap) { offsets[tap] = at / row * plan.dy_row + at % row; });
 
-    memset(dz, 0, size_t(s.filters * plan.dy_plane) * sizeof(T));
     for (int64_t o = 0; o < s.filters; ++o) {
+        T* const to = dz.data + o * dz.plane;
+        for (int64_t r = 0; r < a.pool.height; ++r) {
+            store_zeros(to + r * plan.dy_row, margin);
+            store_zeros(to + r * plan.dy_row + (margin + filled) * lanes, s.out_w - filled + margin);
+        }
         Vec<T> sum = Vec<T>::load(bias_sums + o * lanes);
-        for (int64_t i = 0; i < down; ++i)
-            for (int64_t j = 0; j < across; ++j, dout += lanes) {
-                const int64_t column = j * a.pool.width * lanes;
-                T* const to =
-                    dz + o * plan.dy_plane + i * a.pool.height * plan.dy_row + margin * lanes + column;
-                const T* const from = y + o * plan.y_plane + i * a.pool.height * row + column;
-                Pool::backward(
-                    window, from, Vec<T>::load(dout), [&](int64_t, int tap, Vec<T> value, Vec<T> dy) {
-                        const Int<T> kept = a.zeros_stay ? image & (dy != zero) : image;
-                        const Vec<T> d = select(kept, Formula::backward(dy, value, parameter), zero);
-                        d.store(to + offsets[tap]);
-                        sum = sum + d;
-                    });
-            }
+        for (int64_t j = 0; j < plan.across; ++j) {
+            const int64_t column = j * a.pool.width * lanes;
+            const Vec<T> gradient = Vec<T>::load(dout + ((o * plan.down + i) * plan.across + j) * lanes);
+            Pool::backward(window, y + o * plan.y_plane + i * a.pool.height * row + column, gradient,
+                           [&](int64_t, int tap, Vec<T> value, Vec<T> dy) {
+                               const Int<T> kept = a.zeros_stay ? image & (dy != zero) : image;
+                               const Vec<T> d = select(kept, Formula::backward(dy, value, parameter), zero);
+                               d.store(to + margin * lanes + column + offsets[tap]);
+                               sum = sum + d;
+                           });
+        }
         sum.store(bias_sums + o * lanes);
     }
 }
 
 template <class T>
-void spread_interleaved(const InterleavedPlan<T>& plan, const Conv2dPool2dBackward<T>& a, int used,
-                        const T* dout, const T* y, T* dz, T* bias_sums) {
+void spread_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<T>& a, int used, int64_t i,
+                        const T* dout, const T* y, const GradientRows<T>& dz, T* bias_sums) {
     with_activation(a.conv.activation, [&](auto formula) {
         using Formula = decltype(formula);
         if constexpr (!Formula::saves_input)
             with_pool(a.pool, [&](auto kind) {
-                spread_interleaved<T, decltype(kind), Formula>(plan, a, used, dout, y, dz, bias_sums);
+                spread_interleaved<T, decltype(kind), Formula>(plan, a, used, i, dout, y, dz, bias_sums);
             });
     });
 }
 
-// The blocks of one partial sum: weight_sum (O, C/groups * KH * KW), bias_sum (O,); dx of these images.
+// What one partial sum is made from: blocks of images or strips.
 template <class T>
-void backward_interleaved(const InterleavedPlan<T>& plan, const Conv2dPool2dBackward<T>& a, const T* packed,
-                          const Part& blocks, T* weight_sum, T* bias_sum) {
+struct BackwardTask {
+    Part blocks;
+    const T* packed;  // weights for dx
+    T* dz;            // (N, O, OH, OW), for dx of images in strips: a strip of dx needs dz of its neighbours
+    T *weight_sum, *bias_sum;  // (O, C/groups * KH * KW), (O,)
+};
+
+// Where there is no dx, and the sums are few, the gradient of one row of windows at a time is spread and
+// summed in the first-level cache.
+template <class T>
+void backward_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<T>& a,
+                          const BackwardTask<T>& task) {
     constexpr int64_t lanes = Vec<T>::lanes;
     const Conv2dShape& s = plan.s;
     const int64_t size = a.dw ? s.filters * plan.depth : 0, image = s.channels * s.height * s.width;
-    const int64_t pooled = s.filters * (s.out_h / a.pool.height) * (s.out_w / a.pool.width);
+    const bool by_rows = !a.dx && size * lanes * int64_t(sizeof(T)) <= few_sums_bytes;
+    const int64_t dz_plane = by_rows ? a.pool.height * plan.dy_row : plan.dy_plane;
     Scratch x_memory(a.dw ? s.channels * plan.x_plane : 0, sizeof(T));
-    Scratch dz_memory(s.filters * plan.dy_plane, sizeof(T)), dout_memory(pooled * lanes, sizeof(T));
-    Scratch dx_memory(a.dx ? image * lanes : 0, sizeof(T)),
-        sums_memory((size + s.filters) * lanes, sizeof(T));
+    Scratch dz_memory(s.filters * dz_plane, sizeof(T)), dout_memory(plan.pooled * lanes, sizeof(T));
+    Scratch dx_memory(a.dx && !task.dz ? image * lanes : 0, sizeof(T));
+    Scratch sums_memory((size + s.filters) * lanes, sizeof(T));
     T *const x = static_cast<T*>(x_memory.data), *const dz = static_cast<T*>(dz_memory.data);
     T *const dout = static_cast<T*>(dout_memory.data), *const dx = static_cast<T*>(dx_memory.data);
     T *const sums = static_cast<T*>(sums_memory.data), *const bias_sums = sums + size * lanes;
-    memset(sums, 0, size_t((size + s.filters) * lanes) * sizeof(T));
-    for (int64_t block = blocks.begin; block < blocks.begin + blocks.count; ++block) {
+    store_zeros(bias_sums, s.filters);
+    const int64_t filled = plan.down * a.pool.height;
+    for (int64_t block = task.blocks.begin; block < task.blocks.begin + task.blocks.count; ++block) {
+        const int64_t begin = block * lanes;
         const int used = plan.used(block);
-        interleave(dout, a.dout + block * lanes * pooled, pooled, used, pooled);
-        spread_interleaved(plan, a, used, dout, a.y + block * s.filters * plan.y_plane, dz, bias_sums);
-        if (a.dw) {
-            interleave_input(plan, a.conv.x, block, x);
-            add_weight_gradient(plan, x, dz, sums);
+        interleave_strips(dout, plan.rows_of_out(a.dout), begin, used, plan.out_layout());
+        if (a.dw) plan.interleave_x(a.conv.x, block, x);
+        for (int64_t i = 0; i < plan.down; ++i) {
+            const int64_t first = i * a.pool.height;
+            const GradientRows<T> rows = {dz + (by_rows ? 0 : first * plan.dy_row), dz_plane, first,
+                                          a.pool.height};
+            spread_interleaved(plan, a, used, i, dout, a.y + block * s.filters * plan.y_plane, rows,
+                               bias_sums);
+            if (a.dw && by_rows)
+                add_weight_gradient(plan, x, rows, block == task.blocks.begin && i == 0, sums);
         }
-        if (a.dx) {
-            correlate_back_interleaved(plan, dz, packed, dx);
-            deinterleave(a.dx + block * lanes * image, image, used, dx, image);
-        }
+        if (a.dw && !by_rows)
+            add_weight_gradient(plan, x, {dz, dz_plane, 0, filled}, block == task.blocks.begin, sums);
+        if (task.dz) deinterleave_strips(plan.rows_of_y(task.dz), begin, used, plan.dy_layout(), dz);
+        if (!a.dx || task.dz) continue;
+        for (int64_t o = 0; o < s.filters; ++o)
+            store_zeros(dz + o * dz_plane + filled * plan.dy_row, (s.out_h - filled) * plan.dy_row / lanes);
+        correlate_back_interleaved(plan, dz, task.packed, dx);
+        deinterleave(a.dx + begin * image, image, used, dx, image);
     }
-    for (int64_t i = 0; i < size; ++i) weight_sum[i] = sum(Vec<T>::load(sums + i * lanes));
-    for (int64_t o = 0; o < s.filters; ++o) bias_sum[o] = sum(Vec<T>::load(bias_sums + o * lanes));
+    add_lanes(task.weight_sum, sums, size);
+    add_lanes(task.bias_sum, bias_sums, s.filters);
+}
+
+// dx (N, C, H, W) in strips from dz (N, O, OH, OW): a strip of rows of dx is the gradient of an image that is
+// padded by KH - 1 rows above and below, in all the rows of dz that reach it.
+template <class T>
+void correlate_back_strips(const Conv2dShape& s, const T* dz, const T* packed, T* dx) {
+    constexpr int64_t lanes = Vec<T>::lanes;
+    const int64_t strips = best_strips<T>(s.batch, s.height, 1, s.kernel_h - 1), halo = s.kernel_h - 1;
+    Conv2dShape strip = s;
+    strip.batch *= strips, strip.height /= strips, strip.out_h = strip.height + halo, strip.pad_top = halo;
+    const InterleavedPlan<T> plan(strip);
+    const Strips<T> to = {dx, s.channels, s.height, s.width, strip.height, strips, strip.height, 0};
+    const Strips<const T> from = {dz,          s.filters, s.out_h,      s.out_w,
+                                  strip.out_h, strips,    strip.height, s.pad_top - halo};
+    parallel_for(plan.blocks, plan.work(), [&](int64_t block) {
+        Scratch dz_memory(s.filters * plan.dy_plane, sizeof(T));
+        Scratch dx_memory(s.channels * strip.height * s.width * lanes, sizeof(T));
+        T *const rows = static_cast<T*>(dz_memory.data), *const result = static_cast<T*>(dx_memory.data);
+        interleave_strips(rows, from, block * lanes, plan.used(block), plan.dy_layout());
+        correlate_back_interleaved(plan, rows, packed, result);
+        deinterleave_strips(to, block * lanes, plan.used(block), {0, s.width, s.width}, result);
+    });
 }
 
 template <class T>
 void conv2d_pool2d_backward(const Conv2dPool2dBackward<T>& a) {
-    const InterleavedPlan<T> plan(a.conv.shape);
+    const PooledPlan<T> plan(a.conv.shape, a.pool);
     const Conv2dShape& s = a.conv.shape;
+    const bool cut = a.dx && plan.strips > 1;
     const int64_t size = a.dw ? s.filters * plan.depth : 0, partials = smaller(plan.blocks, weight_partials);
     Scratch weights(a.dx ? s.filters * plan.depth : 0, sizeof(T));
+    Scratch gradient(cut ? s.batch * s.filters * s.out_h * s.out_w : 0, sizeof(T));
     Scratch memory(partials * (size + s.filters), sizeof(T));
     T *const packed = static_cast<T*>(weights.data), *const partial = static_cast<T*>(memory.data);
-    T* const bias_partial = partial + partials * size;
+    T *const bias_partial = partial + partials * size, *const dz = static_cast<T*>(gradient.data);
     if (a.dx) pack_channels(plan, a.conv.w, packed);
     const double work = (a.dx ? 2 : 1) * plan.work() * double(plan.blocks) / double(partials);
     parallel_for(partials, work, [&](int64_t index) {
-        backward_interleaved(plan, a, packed, Part(plan.blocks, partials, index), partial + index * size,
-                             bias_partial + index * s.filters);
+        backward_interleaved(plan, a,
+                             BackwardTask<T>{Part(plan.blocks, partials, index), packed, cut ? dz : nullptr,
+                                             partial + index * size, bias_partial + index * s.filters});
     });
+    if (cut) correlate_back_strips<T>(s, dz, packed, a.dx);
     if (a.dw) add_partials(a.dw, partial, partials, size);
     if (a.db) add_partials(a.db, bias_partial, partials, s.filters);
 }
