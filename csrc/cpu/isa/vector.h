@@ -354,6 +354,13 @@ TINYGRAD_NM_INLINE Vec<double> estimate_reciprocal(Vec<double> x) {
 }
 template <class T>
 constexpr int reciprocal_steps = sizeof(T) == 4 ? 1 : 2;
+// x 2^n, rounded once; elsewhere vector_math.h has it.
+TINYGRAD_NM_INLINE Vec<float> scale(Vec<float> x, Int<float> n) {
+    return {(Vec<float>::Float)_mm512_maskz_scalef_ps(-1, (__m512)x.v, (__m512)to_float<float>(n).v)};
+}
+TINYGRAD_NM_INLINE Vec<double> scale(Vec<double> x, Int<double> n) {
+    return {(Vec<double>::Float)_mm512_maskz_scalef_pd(-1, (__m512d)x.v, (__m512d)to_float<double>(n).v)};
+}
 #else
 template <class T>
 TINYGRAD_NM_INLINE Vec<T> estimate_reciprocal(Vec<T> x) {

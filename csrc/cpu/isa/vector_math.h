@@ -128,19 +128,17 @@ TINYGRAD_NM_INLINE Vec<T> power_of_two(Int<T> n) {
     return from_bits<T>((Int<T>)(biased << MathConstants<T>::fraction_bits));
 }
 
-// 2^n as a product of two normal numbers: multiplied in one after the other they round a subnormal result
-// once, and make an overflow infinite. Both are 1 for n = 0.
+#if !(TINYGRAD_NM_VECTOR_BYTES == 64 && defined(__AVX512F__))
+// x 2^n, 2^n as a product of two normal numbers: multiplied in one after the other they round a subnormal
+// result once, and make an overflow infinite. Both are 1 for n = 0.
 template <class T>
-struct PowerInTwo {
-    Vec<T> first, second;
-};
-template <class T>
-TINYGRAD_NM_INLINE PowerInTwo<T> power_in_two(Int<T> n) {
+TINYGRAD_NM_INLINE Vec<T> scale(Vec<T> x, Int<T> n) {
     using M = MathConstants<T>;
     const UInt<T> both = (UInt<T>)n + 2 * M::exponent_bias, half = both >> 1;
-    return {from_bits<T>((Int<T>)(half << M::fraction_bits)),
-            from_bits<T>((Int<T>)((both - half) << M::fraction_bits))};
+    return x * from_bits<T>((Int<T>)(half << M::fraction_bits)) *
+           from_bits<T>((Int<T>)((both - half) << M::fraction_bits));
 }
+#endif
 
 // exp(x) = 2^n (1 + more), |more| < 0.42, for x of moderate size.
 template <class T>
@@ -161,8 +159,7 @@ TINYGRAD_NM_INLINE Vec<T> math_exp(Vec<T> x) {
     using M = MathConstants<T>;
     using N = Number<Vec<T>>;
     const ExpParts<T> e = exp_parts(clamp(x, N::constant(M::exp_low), N::constant(M::exp_high)));
-    const PowerInTwo<T> power = power_in_two<T>(e.n);
-    return (N::constant(1) + e.more) * power.first * power.second;
+    return scale(N::constant(1) + e.more, e.n);
 }
 
 // y with the sign bit of x set: for y that is positive, 0 or of the sign of x.
@@ -253,9 +250,9 @@ TINYGRAD_NM_INLINE Vec<T> math_sigmoid(Vec<T> x) {
     using N = Number<Vec<T>>;
     using M = MathConstants<T>;
     const ExpParts<T> e = exp_parts(clamp(-x, N::constant(M::expm1_low), N::constant(-M::exp_low)));
-    const PowerInTwo<T> power = power_in_two<T>((Int<T>)(-(UInt<T>)e.n));
-    const Vec<T> whole = power.first * power.second + N::constant(1), sum = whole + e.more;
-    return reciprocal(sum, e.more - (sum - whole)) * power.first * power.second;
+    const Int<T> n = (Int<T>)(-(UInt<T>)e.n);
+    const Vec<T> one = N::constant(1), whole = scale(one, n) + one, sum = whole + e.more;
+    return scale(reciprocal(sum, e.more - (sum - whole)), n);
 }
 
 // log(m 2^k (1 + c)) with tiny c: for m - 1 = f the series of atanh(s), s = f / (2 + f).
