@@ -343,6 +343,45 @@ TINYGRAD_NM_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) 
 #endif
 }
 
+// About 1 / x, the relative error below 2^-14, for normal x with a normal 1 / x; Newton's steps from there to
+// full precision. Where vectors divide fast the estimate is the quotient itself.
+#if TINYGRAD_NM_VECTOR_BYTES == 64 && defined(__AVX512F__)
+TINYGRAD_NM_INLINE Vec<float> estimate_reciprocal(Vec<float> x) {
+    return {(Vec<float>::Float)_mm512_maskz_rcp14_ps(-1, (__m512)x.v)};
+}
+TINYGRAD_NM_INLINE Vec<double> estimate_reciprocal(Vec<double> x) {
+    return {(Vec<double>::Float)_mm512_maskz_rcp14_pd(-1, (__m512d)x.v)};
+}
+template <class T>
+constexpr int reciprocal_steps = sizeof(T) == 4 ? 1 : 2;
+// x 2^n, rounded once; elsewhere vector_math.h has it.
+TINYGRAD_NM_INLINE Vec<float> scale(Vec<float> x, Int<float> n) {
+    return {(Vec<float>::Float)_mm512_maskz_scalef_ps(-1, (__m512)x.v, (__m512)to_float<float>(n).v)};
+}
+TINYGRAD_NM_INLINE Vec<double> scale(Vec<double> x, Int<double> n) {
+    return {(Vec<double>::Float)_mm512_maskz_scalef_pd(-1, (__m512d)x.v, (__m512d)to_float<double>(n).v)};
+}
+#else
+template <class T>
+TINYGRAD_NM_INLINE Vec<T> estimate_reciprocal(Vec<T> x) {
+    return Vec<T>::broadcast(1) / x;
+}
+template <class T>
+constexpr int reciprocal_steps = 0;
+#endif
+
+// table[i mod 32], lane by lane: one instruction on AVX-512, elsewhere slow.
+TINYGRAD_NM_INLINE Vec<float> lookup(const float (&table)[32], Int<float> i) {
+    Vec<float> found;
+#if TINYGRAD_NM_VECTOR_BYTES == 64 && defined(__AVX512F__)
+    const __m512 low = _mm512_loadu_ps(table), high = _mm512_loadu_ps(table + 16);
+    found.v = (Vec<float>::Float)_mm512_permutex2var_ps(low, (__m512i)i, high);
+#else
+    for (int lane = 0; lane < Vec<float>::lanes; ++lane) found.v[lane] = table[i[lane] & 31];
+#endif
+    return found;
+}
+
 // The sum of the lanes, in an order that depends on nothing but their number: halves are added pairwise.
 template <class T>
 TINYGRAD_NM_INLINE T sum(Vec<T> a) {
