@@ -23,22 +23,44 @@ constexpr int64_t interleaved_bytes =
     (12 << 10) * TINYGRAD_NM_VECTOR_BYTES;            // of a block: what stays in the second-level cache
 constexpr int64_t interleaved_weight_sums = 8 << 10;  // vectors of partial sums of the weight gradient
 constexpr int64_t weight_partials = 16;               // tasks that sum a weight gradient
-constexpr int64_t few_blocks = 4;                     // up to which images may be cut into strips
+constexpr int64_t few_blocks = 4;                     // up to which images are cut
+constexpr double cut_work = 1e6;                      // operations of a block that several tasks share
 
-// Strips to cut each of `batch` images into, of `units` equal parts of unit_rows rows: as many as take two
-// threads the least time. Besides its own rows a strip copies `halo` ones.
+// Part `index` of `parts` nearly equal ones of [0, size).
+struct Part {
+    int64_t begin, count;
+    Part(int64_t size, int64_t parts, int64_t index)
+        : begin(size * index / parts), count(size * (index + 1) / parts - begin) {}
+    Part(int64_t begin, int64_t count) : begin(begin), count(count) {}
+};
+
+// How few images are cut, so that there is work for all lanes and for two threads at least.
+struct Cuts {
+    int64_t strips = 1;  // of an image: parts of equal height of y, a lane each
+    int64_t tasks = 1;   // of a block, by its filters: each copies the block for itself
+};
+
+// The best of all cuts into parts of whole `units` of unit_rows rows. What copying a row costs, besides
+// computing it, is known from the arithmetic: 12 / (O KH KW).
 template <class T>
-int64_t best_strips(int64_t batch, int64_t units, int64_t unit_rows, int64_t halo) {
+Cuts best_cuts(const Conv2dShape& s, int64_t units, int64_t unit_rows, int64_t most_tasks = 2) {
     constexpr int64_t lanes = Vec<T>::lanes;
-    if (batch > few_blocks * lanes) return 1;
-    int64_t best = 1;
+    Cuts best;
+    if (s.batch > few_blocks * lanes) return best;
+    const double copy = 12.0 / double(s.group_filters * s.kernel_h * s.kernel_w);
+    const double row_work =
+        2.0 * double(lanes * s.out_w * s.filters * s.group_channels * s.kernel_h * s.kernel_w);
     double least = HUGE_VAL;
-    for (int64_t strips = 1; strips <= units; ++strips) {
-        if (units % strips) continue;
-        const double blocks = double(divide_up(divide_up(batch * strips, lanes), 2));
-        const double cost = blocks * (double(units / strips * unit_rows) + 0.25 * double(halo));
-        if (cost < least) least = cost, best = strips;
-    }
+    for (int64_t strips = 1; strips <= units; ++strips)
+        for (int64_t tasks = 1; tasks <= most_tasks; ++tasks) {
+            const double rows = double(units / strips * unit_rows), halo = double(s.kernel_h - 1);
+            const bool possible =
+                tasks == 1 || (s.groups == 1 && s.filters > 1 && rows * row_work > cut_work);
+            if (units % strips || !possible) continue;
+            const double rounds = double(divide_up(divide_up(s.batch * strips, lanes) * tasks, 2));
+            const double cost = rounds * (rows * (1 / double(tasks) + copy) + halo * copy);
+            if (cost < least) least = cost, best = {strips, tasks};
+        }
     return best;
 }
 
@@ -48,7 +70,7 @@ template <class T>
 struct InterleavedPlan {
     static constexpr int64_t lanes = Vec<T>::lanes;
     Conv2dShape image;
-    int64_t strips;               // of an image: parts of equal height of y
+    Cuts cuts;
     Conv2dShape s;                // of the strips, as if they were images of a larger batch
     int64_t blocks, taps, depth;  // of the batch; KH * KW; C/groups * KH * KW
     int64_t height, width;        // of the padded x
@@ -56,14 +78,14 @@ struct InterleavedPlan {
     int64_t dy_row, dy_plane;     // numbers in a row and a channel of dy with its margins
     int64_t filter_rows;          // most filters of a register tile
 
-    explicit InterleavedPlan(const Conv2dShape& shape, int64_t strips_of_image = 1)
+    explicit InterleavedPlan(const Conv2dShape& shape, const Cuts& cuts = {})
         : image(shape),
-          strips(strips_of_image),
+          cuts(cuts),
           s(shape),
           taps(s.kernel_h * s.kernel_w),
           depth(s.group_channels * taps),
           filter_rows(1) {
-        s.batch *= strips, s.out_h /= strips;
+        s.batch *= cuts.strips, s.out_h /= cuts.strips;
         blocks = divide_up(s.batch, lanes);
         height = s.out_h + s.kernel_h - 1, width = s.out_w + s.kernel_w - 1;
         x_plane = height * width * lanes, y_plane = s.out_h * s.out_w * lanes;
@@ -72,7 +94,8 @@ struct InterleavedPlan {
             if (tiles(rows) <= tiles(filter_rows)) filter_rows = rows;
     }
     int64_t tiles(int64_t rows) const {  // in a row of y, of `rows` filters each
-        return divide_up(s.group_filters, rows) * divide_up(s.out_w, smaller(most_pixels, most_sums / rows));
+        return divide_up(divide_up(s.group_filters, cuts.tasks), rows) *
+               divide_up(s.out_w, smaller(most_pixels, most_sums / rows));
     }
 
     int used(int64_t block) const { return int(smaller(lanes, s.batch - block * lanes)); }
@@ -91,15 +114,39 @@ struct InterleavedPlan {
 
     // to (C, height, width, lane) = the padded x (N, C, H, W) of a block.
     void interleave_x(const T* x, int64_t block, T* to) const {
-        const Strips<const T> from = {x,      s.channels, image.height, image.width,
-                                      height, strips,     s.out_h,      -image.pad_top};
+        const int64_t size = image.channels * image.height * image.width;
+        const Strips<const T> from = {x,      size,        s.channels, image.height,  image.width,
+                                      height, cuts.strips, s.out_h,    -image.pad_top};
         const int64_t right = smaller(image.width, width - image.pad_left);
         interleave_strips(to, from, block * lanes, used(block), {image.pad_left, right, width});
     }
-    // The rows of y (N, O, OH, OW) of the strips; of a block of dy (O, OH, margin + OW + margin, lane).
+    // The rows of some planes of y (N, O, OH, OW); of a block of dy (O, OH, margin + OW + margin, lane).
     template <class Number>
-    Strips<Number> rows_of_y(Number* y) const {
-        return {y, s.filters, image.out_h, image.out_w, s.out_h, strips, s.out_h, 0};
+    Strips<Number> rows_of_y(Number* y, const Part& planes) const {
+        const int64_t plane = image.out_h * image.out_w;
+        return {y + planes.begin * plane,
+                s.filters * plane,
+                planes.count,
+                image.out_h,
+                image.out_w,
+                s.out_h,
+                cuts.strips,
+                s.out_h};
+    }
+    Part filters() const { return Part(0, s.filters); }
+    // The filters of task `task` of a block; of one group, where there are several tasks.
+    Part filters(int64_t task) const { return Part(s.filters, cuts.tasks, task); }
+    // ... and those of group g among them, in parts for register tiles: visit(part).
+    template <class Visit>
+    void for_filters(const Part& filters, const Visit& visit) const {
+        for (int64_t g = 0; g < s.groups; ++g) {
+            const Part group = cuts.tasks > 1 ? filters : Part(g * s.group_filters, s.group_filters);
+            const int64_t parts = divide_up(group.count, filter_rows);
+            for (int64_t b = 0; b < parts; ++b) {
+                const Part part(group.count, parts, b);
+                visit(g, Part(group.begin + part.begin, part.count));
+            }
+        }
     }
     RowLayout dy_layout() const { return {margin, s.out_w, s.out_w + 2 * margin}; }
 };
@@ -112,14 +159,6 @@ template <class T>
 bool interleaving_pays(const Conv2dShape& s) {
     return interleaving_possible(s) && InterleavedPlan<T>(s).pays(0.75);
 }
-
-// Part `index` of `parts` nearly equal ones of [0, size).
-struct Part {
-    int64_t begin, count;
-    Part(int64_t size, int64_t parts, int64_t index)
-        : begin(size * index / parts), count(size * (index + 1) / parts - begin) {}
-    Part(int64_t begin, int64_t count) : begin(begin), count(count) {}
-};
 
 // ---- forward and backward-input: sum over outer, i, j of weight[r] * pixels ----
 
@@ -211,33 +250,27 @@ constexpr int64_t pixels_beside(int64_t row_count, int64_t width, int64_t most) 
 // packed[first * depth + tap * count + r] = w[first + r][tap], for parts of the filters of a group.
 template <class T>
 void pack_filters(const InterleavedPlan<T>& plan, const T* w, T* packed) {
-    const Conv2dShape& s = plan.s;
-    const int64_t parts = divide_up(s.group_filters, plan.filter_rows);
-    for (int64_t g = 0; g < s.groups; ++g)
-        for (int64_t b = 0; b < parts; ++b) {
-            const Part part(s.group_filters, parts, b);
-            const int64_t first = g * s.group_filters + part.begin;
+    for (int64_t task = 0; task < plan.cuts.tasks; ++task)
+        plan.for_filters(plan.filters(task), [&](int64_t, const Part& part) {
             for (int64_t p = 0; p < plan.depth; ++p)
                 for (int64_t r = 0; r < part.count; ++r)
-                    packed[first * plan.depth + p * part.count + r] = w[(first + r) * plan.depth + p];
-        }
+                    packed[part.begin * plan.depth + p * part.count + r] =
+                        w[(part.begin + r) * plan.depth + p];
+        });
 }
 
 // The rows of y (O, OH, OW, lane) = activation(bias + the correlation of x (C, height, width, lane)), of one
-// block.
+// block and some filters.
 template <class T>
 void correlate_interleaved(const InterleavedPlan<T>& plan, const T* x, const T* packed,
-                           const Epilogue<T>& epilogue, const Part& rows, T* y) {
+                           const Epilogue<T>& epilogue, const Part& filters, const Part& rows, T* y) {
     const Conv2dShape& s = plan.s;
     constexpr int64_t lanes = Vec<T>::lanes;
-    const int64_t parts = divide_up(s.group_filters, plan.filter_rows), x_row = plan.width * lanes;
+    const int64_t x_row = plan.width * lanes;
     Tap taps[most_taps];
     for (int64_t t = 0; t < plan.taps; ++t) taps[t] = {t / s.kernel_w * x_row + t % s.kernel_w * lanes, t};
-    for (int64_t index = 0; index < s.groups * parts; ++index) {
-        const int64_t g = index / parts;
-        const Part part(s.group_filters, parts, index % parts);
-        const int64_t first = g * s.group_filters + part.begin;
-        const int64_t wide = pixels_beside(part.count, s.out_w, most_pixels);
+    plan.for_filters(filters, [&](int64_t g, const Part& part) {
+        const int64_t first = part.begin, wide = pixels_beside(part.count, s.out_w, most_pixels);
         const auto compute = [&](int64_t oh, int64_t ow, int64_t pixels, int64_t tiles) {
             compute_pixels<T>({.x = x + g * s.group_channels * plan.x_plane + oh * x_row + ow * lanes,
                                .w = packed + first * plan.depth,
@@ -261,7 +294,7 @@ void correlate_interleaved(const InterleavedPlan<T>& plan, const T* x, const T* 
             apply_activation<T>(epilogue.activation, epilogue.parameter,
                                 y + o * plan.y_plane + rows.begin * s.out_w * lanes,
                                 rows.count * s.out_w * lanes);
-    }
+    });
 }
 
 // out (N, O, OH, OW) = activation(bias + correlation of x (N, C, H, W) with w (O, C/groups, KH, KW)).
@@ -278,8 +311,8 @@ void conv2d_forward_interleaved(const Conv2dForward<T>& a) {
         T *const x = static_cast<T*>(x_memory.data), *const y = static_cast<T*>(y_memory.data);
         plan.interleave_x(a.x, block, x);
         for (int64_t row = 0; row < s.out_h; ++row)
-            correlate_interleaved(plan, x, packed, epilogue, Part(row, 1), y);
-        deinterleave_strips(plan.rows_of_y(a.out), block * plan.lanes, plan.used(block),
+            correlate_interleaved(plan, x, packed, epilogue, plan.filters(), Part(row, 1), y);
+        deinterleave_strips(plan.rows_of_y(a.out, plan.filters()), block * plan.lanes, plan.used(block),
                             {0, s.out_w, s.out_w}, y);
     });
 }
@@ -303,22 +336,23 @@ void pack_channels(const InterleavedPlan<T>& plan, const T* w, T* packed) {
         }
 }
 
-// dx (C, H, W, lane) of one block from dy (O, OH, margin + OW + margin, lane):
+// Some rows of dx (C, rows, W, lane) of one block from dy (O, OH, margin + OW + margin, lane):
 //   dx[c][h][w] = sum over o, i, j of w[o][c][i][j] * dy[o][h + pad_top - i][w + pad_left - j].
 // Taps beyond the top and bottom of dy are left out; beyond its sides, those beyond for the whole tile.
 template <class T>
-void correlate_back_interleaved(const InterleavedPlan<T>& plan, const T* dy, const T* packed, T* dx) {
+void correlate_back_interleaved(const InterleavedPlan<T>& plan, const T* dy, const T* packed,
+                                const Part& dx_rows, T* dx) {
     const Conv2dShape& s = plan.s;
     constexpr int64_t lanes = Vec<T>::lanes;
     const int64_t parts = divide_up(s.group_channels, most_rows), rows = s.group_filters * plan.taps;
-    const int64_t plane = s.height * s.width * lanes;
+    const int64_t plane = dx_rows.count * s.width * lanes;
     Tap taps[most_taps];
     for (int64_t index = 0; index < s.groups * parts; ++index) {
         const int64_t g = index / parts;
         const Part part(s.group_channels, parts, index % parts);
         const int64_t first = g * s.group_channels + part.begin;
         const int64_t wide = pixels_beside(part.count, s.width, margin + 1);
-        for (int64_t h = 0; h < s.height; ++h) {
+        for (int64_t h = dx_rows.begin; h < dx_rows.begin + dx_rows.count; ++h) {
             const int64_t top = h + s.pad_top, i_begin = larger(0, top - (s.out_h - 1));
             const int64_t i_end = smaller(s.kernel_h, top + 1);
             for (int64_t w = 0; w < s.width; w += wide) {
@@ -338,7 +372,7 @@ void correlate_back_interleaved(const InterleavedPlan<T>& plan, const T* dy, con
                                    .x_outer = plan.dy_plane,
                                    .w_taps = plan.taps,
                                    .bias = nullptr,
-                                   .y = dx + first * plane + (h * s.width + w) * lanes,
+                                   .y = dx + first * plane + ((h - dx_rows.begin) * s.width + w) * lanes,
                                    .y_stride = plane,
                                    .tiles = 1},
                                   part.count, pixels);
@@ -360,8 +394,9 @@ void conv2d_backward_input_interleaved(const Conv2dBackwardInput<T>& a) {
         Scratch dy_memory(s.filters * plan.dy_plane, sizeof(T)), dx_memory(image * plan.lanes, sizeof(T));
         T *const dy = static_cast<T*>(dy_memory.data), *const dx = static_cast<T*>(dx_memory.data);
         const int64_t begin = block * plan.lanes;
-        interleave_strips(dy, plan.rows_of_y(a.dy), begin, plan.used(block), plan.dy_layout());
-        correlate_back_interleaved(plan, dy, packed, dx);
+        interleave_strips(dy, plan.rows_of_y(a.dy, plan.filters()), begin, plan.used(block),
+                          plan.dy_layout());
+        correlate_back_interleaved(plan, dy, packed, Part(0, s.height), dx);
         deinterleave(a.out + begin * image, image, plan.used(block), dx, image);
     });
 }

@@ -8,7 +8,7 @@ namespace tinygrad_nm {
 namespace {
 
 constexpr int tile_taps = 5, most_filters = most_sums / tile_taps;  // of a register tile
-constexpr int64_t first_cache_rows = 16 << 10;                      // bytes of the gradient, see below
+constexpr int64_t first_cache_rows = 20 << 10;                      // bytes of the gradient, see below
 
 // sums[r * sums_stride + t] = (`first`: 0, else itself) + sum over the pixels of dy[r * dy_plane + pixel] *
 // x[tap[t] + pixel].
@@ -73,12 +73,12 @@ struct GradientRows {
     int64_t plane, first, count;
 };
 
-// sums (O, C/groups * KH * KW, lane) = (`start`: 0, else itself) + the weight gradient of some rows of one
-// block, lane by lane. As many rows at a time as leave the gradient in the first-level cache for all the
+// sums (filters, C/groups * KH * KW, lane) = (`start`: 0, else itself) + the weight gradient of some rows of
+// one block, lane by lane. As many rows at a time as leave the gradient in the first-level cache for all the
 // taps.
 template <class T>
-void add_weight_gradient(const InterleavedPlan<T>& plan, const T* x, const GradientRows<T>& dy, bool start,
-                         T* sums) {
+void add_weight_gradient(const InterleavedPlan<T>& plan, const T* x, const GradientRows<T>& dy,
+                         const Part& filters, bool start, T* sums) {
     constexpr int64_t lanes = Vec<T>::lanes;
     using Add = void (*)(const TapTile<T>&);
     static constexpr const Add* of[4] = {AddTapsOf<T, 1>::of, AddTapsOf<T, smaller(2, most_filters)>::of,
@@ -86,20 +86,22 @@ void add_weight_gradient(const InterleavedPlan<T>& plan, const T* x, const Gradi
                                          AddTapsOf<T, most_filters>::of};
     static_assert(1 <= most_filters && most_filters <= 4);
     const Conv2dShape& s = plan.s;
-    const int64_t parts = divide_up(s.group_filters, most_filters), x_row = plan.width * lanes;
+    const int64_t group_filters = smaller(filters.count, s.group_filters), x_row = plan.width * lanes;
+    const int64_t parts = divide_up(group_filters, most_filters), groups = filters.count / group_filters;
     Scratch memory(plan.depth, sizeof(int64_t));
     int64_t* const offsets = static_cast<int64_t*>(memory.data);
     tap_offsets(0, plan.depth, s.kernel_h, s.kernel_w, {plan.x_plane, x_row, lanes}, offsets);
     const int64_t most_rows_at_once = first_cache_rows / (most_filters * plan.dy_row * int64_t(sizeof(T)));
     const int64_t cuts = divide_up(dy.count, larger(1, most_rows_at_once));
-    for (int64_t index = 0; index < s.groups * parts * cuts; ++index) {
+    for (int64_t index = 0; index < groups * parts * cuts; ++index) {
         const int64_t g = index / cuts / parts;
-        const Part part(s.group_filters, parts, index / cuts % parts), rows(dy.count, cuts, index % cuts);
-        const int64_t first = g * s.group_filters + part.begin;
+        const Part part(group_filters, parts, index / cuts % parts), rows(dy.count, cuts, index % cuts);
+        const int64_t first = g * group_filters + part.begin;
         for (int64_t tap = 0; tap < plan.depth; tap += tile_taps)
             of[part.count - 1][smaller(tile_taps, plan.depth - tap) - 1](
                 {.x = x + g * s.group_channels * plan.x_plane + (dy.first + rows.begin) * x_row,
-                 .dy = dy.data + first * dy.plane + rows.begin * plan.dy_row + margin * lanes,
+                 .dy =
+                     dy.data + (filters.begin + first) * dy.plane + rows.begin * plan.dy_row + margin * lanes,
                  .taps = offsets + tap,
                  .height = rows.count,
                  .width = s.out_w,
@@ -159,8 +161,10 @@ void conv2d_backward_weight_interleaved(const Conv2dBackwardWeight<T>& a) {
         const Part part(plan.blocks, partials, index);
         for (int64_t block = part.begin; block < part.begin + part.count; ++block) {
             plan.interleave_x(a.x, block, x);
-            interleave_strips(dy, plan.rows_of_y(a.dy), block * lanes, plan.used(block), plan.dy_layout());
-            add_weight_gradient(plan, x, {dy, plan.dy_plane, 0, s.out_h}, block == part.begin, sums);
+            interleave_strips(dy, plan.rows_of_y(a.dy, plan.filters()), block * lanes, plan.used(block),
+                              plan.dy_layout());
+            add_weight_gradient(plan, x, {dy, plan.dy_plane, 0, s.out_h}, plan.filters(), block == part.begin,
+                                sums);
         }
         add_lanes(partial + index * size, sums, size);
     });

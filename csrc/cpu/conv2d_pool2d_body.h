@@ -9,11 +9,12 @@ namespace {
 
 constexpr int64_t few_sums_bytes = 16 << 10;  // of a weight gradient, that stay in the first-level cache
 
-// Where rows of y are left over below the windows, images are not cut.
+// Where rows of y are left over below the windows, images are not cut into strips.
 template <class T>
 InterleavedPlan<T> pooled_plan(const Conv2dShape& s, const PoolWindows& pool) {
-    const int64_t down = s.out_h / pool.height, units = s.out_h % pool.height ? 1 : down;
-    return InterleavedPlan<T>(s, best_strips<T>(s.batch, units, pool.height, s.kernel_h - 1));
+    const bool whole = s.out_h % pool.height == 0;
+    return InterleavedPlan<T>(
+        s, best_cuts<T>(s, whole ? s.out_h / pool.height : 1, whole ? pool.height : s.out_h));
 }
 
 template <class T>
@@ -113,22 +114,30 @@ struct PooledPlan : InterleavedPlan<T> {
         pooled = s.filters * down * across;
     }
     template <class Number>
-    Strips<Number> rows_of_out(Number* out) const {
-        return {out, this->s.filters, this->image.out_h / pool.height, across, down, this->strips, down, 0};
+    Strips<Number> rows_of_out(Number* out, const Part& filters) const {
+        const int64_t height = this->image.out_h / pool.height, plane = height * across;
+        return {out + filters.begin * plane,
+                this->s.filters * plane,
+                filters.count,
+                height,
+                across,
+                down,
+                this->cuts.strips,
+                down};
     }
     RowLayout out_layout() const { return {0, across, across}; }
 };
 
-// Row i of out (O, down, across, lane) from y (O, OH, OW, lane), of one block.
+// Row i of out (filters, down, across, lane) from y (O, OH, OW, lane), of one block.
 template <class T, class Pool>
-void pool_interleaved(const PooledPlan<T>& plan, int64_t i, const T* y, T* out) {
+void pool_interleaved(const PooledPlan<T>& plan, const Part& filters, int64_t i, const T* y, T* out) {
     constexpr int64_t lanes = Vec<T>::lanes;
     const int64_t row = plan.s.out_w * lanes;
     const Pixels<T> window = {plan.pool.height, plan.pool.width, row};
-    for (int64_t o = 0; o < plan.s.filters; ++o)
+    for (int64_t o = 0; o < filters.count; ++o)
         for (int64_t j = 0; j < plan.across; ++j)
-            Pool::forward(window,
-                          y + o * plan.y_plane + i * plan.pool.height * row + j * plan.pool.width * lanes)
+            Pool::forward(window, y + (filters.begin + o) * plan.y_plane + i * plan.pool.height * row +
+                                      j * plan.pool.width * lanes)
                 .store(out + ((o * plan.down + i) * plan.across + j) * lanes);
 }
 
@@ -142,8 +151,10 @@ void conv2d_pool2d_forward(const Conv2dPool2dForward<T>& a) {
     T* const packed = static_cast<T*>(weights.data);
     pack_filters(plan, a.conv.w, packed);
     const Epilogue<T> epilogue = {a.conv.bias, BiasAxis::rows, a.conv.activation, a.conv.parameter};
-    parallel_for(plan.blocks, plan.work(), [&](int64_t block) {
-        const int64_t size = s.filters * plan.y_plane;
+    const int64_t tasks = plan.cuts.tasks;
+    parallel_for(plan.blocks * tasks, plan.work() / double(tasks), [&](int64_t index) {
+        const int64_t block = index / tasks, size = s.filters * plan.y_plane;
+        const Part filters = plan.filters(index % tasks);
         Scratch x_memory(s.channels * plan.x_plane, sizeof(T)), y_memory(a.y ? 0 : size, sizeof(T));
         Scratch out_memory(plan.pooled * lanes, sizeof(T));
         T* const x = static_cast<T*>(x_memory.data);
@@ -151,18 +162,23 @@ void conv2d_pool2d_forward(const Conv2dPool2dForward<T>& a) {
         T* const out = static_cast<T*>(out_memory.data);
         plan.interleave_x(a.conv.x, block, x);
         for (int64_t i = 0; i < plan.down; ++i) {
-            correlate_interleaved(plan, x, packed, epilogue, Part(i * a.pool.height, a.pool.height), y);
-            with_pool(a.pool, [&](auto kind) { pool_interleaved<T, decltype(kind)>(plan, i, y, out); });
+            correlate_interleaved(plan, x, packed, epilogue, filters, Part(i * a.pool.height, a.pool.height),
+                                  y);
+            with_pool(a.pool,
+                      [&](auto kind) { pool_interleaved<T, decltype(kind)>(plan, filters, i, y, out); });
         }
-        deinterleave_strips(plan.rows_of_out(a.out), block * lanes, plan.used(block), plan.out_layout(), out);
+        deinterleave_strips(plan.rows_of_out(a.out, filters), block * lanes, plan.used(block),
+                            plan.out_layout(), out);
     });
 }
 
-// dz (O, rows, margin + OW + margin, lane) of window row i of one block from dout (O, down, across, lane) and
-// y (O, OH, OW, lane); bias_sums (O, lane) += its sums over the pixels. Lanes without an image get 0.
+// dz (O, rows, margin + OW + margin, lane) of window row i of one block, for some filters, from dout
+// (filters, down, across, lane) and y (O, OH, OW, lane); bias_sums (O, lane) += its sums over the pixels.
+// Lanes without an image get 0.
 template <class T, class Pool, class Formula>
-void spread_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<T>& a, int used, int64_t i,
-                        const T* dout, const T* y, const GradientRows<T>& dz, T* bias_sums) {
+void spread_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<T>& a, int used,
+                        const Part& filters, int64_t i, const T* dout, const T* y, const GradientRows<T>& dz,
+                        T* bias_sums) {
     constexpr int64_t lanes = Vec<T>::lanes;
     const Conv2dShape& s = plan.s;
     const int64_t row = s.out_w * lanes, filled = plan.across * a.pool.width;
@@ -174,7 +190,8 @@ void spread_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<T>
     int64_t offsets[most_taps];  // of a window's pixels in dz
     window.each([&](int64_t at, int tap) { offsets[tap] = at / row * plan.dy_row + at % row; });
 
-    for (int64_t o = 0; o < s.filters; ++o) {
+    for (int64_t o = filters.begin; o < filters.begin + filters.count;
+         ++o, dout += plan.down * plan.across * lanes) {
         T* const to = dz.data + o * dz.plane;
         for (int64_t r = 0; r < a.pool.height; ++r) {
             store_zeros(to + r * plan.dy_row, margin);
@@ -183,7 +200,7 @@ void spread_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<T>
         Vec<T> sum = Vec<T>::load(bias_sums + o * lanes);
         for (int64_t j = 0; j < plan.across; ++j) {
             const int64_t column = j * a.pool.width * lanes;
-            const Vec<T> gradient = Vec<T>::load(dout + ((o * plan.down + i) * plan.across + j) * lanes);
+            const Vec<T> gradient = Vec<T>::load(dout + (i * plan.across + j) * lanes);
             Pool::backward(window, y + o * plan.y_plane + i * a.pool.height * row + column, gradient,
                            [&](int64_t, int tap, Vec<T> value, Vec<T> dy) {
                                const Int<T> kept = a.zeros_stay ? image & (dy != zero) : image;
@@ -197,13 +214,15 @@ void spread_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<T>
 }
 
 template <class T>
-void spread_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<T>& a, int used, int64_t i,
-                        const T* dout, const T* y, const GradientRows<T>& dz, T* bias_sums) {
+void spread_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<T>& a, int used,
+                        const Part& filters, int64_t i, const T* dout, const T* y, const GradientRows<T>& dz,
+                        T* bias_sums) {
     with_activation(a.conv.activation, [&](auto formula) {
         using Formula = decltype(formula);
         if constexpr (!Formula::saves_input)
             with_pool(a.pool, [&](auto kind) {
-                spread_interleaved<T, decltype(kind), Formula>(plan, a, used, i, dout, y, dz, bias_sums);
+                spread_interleaved<T, decltype(kind), Formula>(plan, a, used, filters, i, dout, y, dz,
+                                                               bias_sums);
             });
     });
 }
@@ -211,9 +230,10 @@ void spread_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<T>
 // What one partial sum is made from: blocks of images or strips.
 template <class T>
 struct BackwardTask {
-    Part blocks;
-    const T* packed;  // weights for dx
-    T* dz;            // (N, O, OH, OW), for dx of images in strips: a strip of dx needs dz of its neighbours
+    Part blocks, filters;  // of dw and db; dx wants all filters, unless it is left to correlate_back_strips
+    Part dx_rows;          // ... or none
+    const T* packed;       // weights for dx
+    T* dz;                 // (N, O, OH, OW) of these filters, for correlate_back_strips, or null
     T *weight_sum, *bias_sum;  // (O, C/groups * KH * KW), (O,)
 };
 
@@ -224,12 +244,13 @@ void backward_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<
                           const BackwardTask<T>& task) {
     constexpr int64_t lanes = Vec<T>::lanes;
     const Conv2dShape& s = plan.s;
-    const int64_t size = a.dw ? s.filters * plan.depth : 0, image = s.channels * s.height * s.width;
+    const Part all = task.dx_rows.count ? plan.filters() : task.filters, &own = task.filters;
+    const int64_t size = a.dw ? own.count * plan.depth : 0, dx_row = s.width * lanes;
     const bool by_rows = !a.dx && size * lanes * int64_t(sizeof(T)) <= few_sums_bytes;
     const int64_t dz_plane = by_rows ? a.pool.height * plan.dy_row : plan.dy_plane;
     Scratch x_memory(a.dw ? s.channels * plan.x_plane : 0, sizeof(T));
     Scratch dz_memory(s.filters * dz_plane, sizeof(T)), dout_memory(plan.pooled * lanes, sizeof(T));
-    Scratch dx_memory(a.dx && !task.dz ? image * lanes : 0, sizeof(T));
+    Scratch dx_memory(s.channels * task.dx_rows.count * dx_row, sizeof(T));
     Scratch sums_memory((size + s.filters) * lanes, sizeof(T));
     T *const x = static_cast<T*>(x_memory.data), *const dz = static_cast<T*>(dz_memory.data);
     T *const dout = static_cast<T*>(dout_memory.data), *const dx = static_cast<T*>(dx_memory.data);
@@ -239,28 +260,38 @@ void backward_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<
     for (int64_t block = task.blocks.begin; block < task.blocks.begin + task.blocks.count; ++block) {
         const int64_t begin = block * lanes;
         const int used = plan.used(block);
-        interleave_strips(dout, plan.rows_of_out(a.dout), begin, used, plan.out_layout());
+        const bool start = block == task.blocks.begin;
+        interleave_strips(dout, plan.rows_of_out(a.dout, all), begin, used, plan.out_layout());
         if (a.dw) plan.interleave_x(a.conv.x, block, x);
         for (int64_t i = 0; i < plan.down; ++i) {
             const int64_t first = i * a.pool.height;
             const GradientRows<T> rows = {dz + (by_rows ? 0 : first * plan.dy_row), dz_plane, first,
                                           a.pool.height};
-            spread_interleaved(plan, a, used, i, dout, a.y + block * s.filters * plan.y_plane, rows,
+            spread_interleaved(plan, a, used, all, i, dout, a.y + block * s.filters * plan.y_plane, rows,
                                bias_sums);
-            if (a.dw && by_rows)
-                add_weight_gradient(plan, x, rows, block == task.blocks.begin && i == 0, sums);
+            if (a.dw && by_rows) add_weight_gradient(plan, x, rows, own, start && i == 0, sums);
         }
-        if (a.dw && !by_rows)
-            add_weight_gradient(plan, x, {dz, dz_plane, 0, filled}, block == task.blocks.begin, sums);
-        if (task.dz) deinterleave_strips(plan.rows_of_y(task.dz), begin, used, plan.dy_layout(), dz);
-        if (!a.dx || task.dz) continue;
+        if (a.dw && !by_rows) add_weight_gradient(plan, x, {dz, dz_plane, 0, filled}, own, start, sums);
+        if (task.dz)
+            deinterleave_strips(plan.rows_of_y(task.dz, own), begin, used, plan.dy_layout(),
+                                dz + own.begin * dz_plane);
+        if (!task.dx_rows.count) continue;
         for (int64_t o = 0; o < s.filters; ++o)
             store_zeros(dz + o * dz_plane + filled * plan.dy_row, (s.out_h - filled) * plan.dy_row / lanes);
-        correlate_back_interleaved(plan, dz, task.packed, dx);
-        deinterleave(a.dx + begin * image, image, used, dx, image);
+        correlate_back_interleaved(plan, dz, task.packed, task.dx_rows, dx);
+        const Strips<T> to = {a.dx,
+                              s.channels * s.height * s.width,
+                              s.channels,
+                              s.height,
+                              s.width,
+                              task.dx_rows.count,
+                              1,
+                              0,
+                              task.dx_rows.begin};
+        deinterleave_strips(to, begin, used, {0, s.width, s.width}, dx);
     }
-    add_lanes(task.weight_sum, sums, size);
-    add_lanes(task.bias_sum, bias_sums, s.filters);
+    add_lanes(task.weight_sum + own.begin * plan.depth, sums, size);
+    add_lanes(task.bias_sum + own.begin, bias_sums + own.begin * lanes, own.count);
 }
 
 // dx (N, C, H, W) in strips from dz (N, O, OH, OW): a strip of rows of dx is the gradient of an image that is
@@ -268,19 +299,31 @@ void backward_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<
 template <class T>
 void correlate_back_strips(const Conv2dShape& s, const T* dz, const T* packed, T* dx) {
     constexpr int64_t lanes = Vec<T>::lanes;
-    const int64_t strips = best_strips<T>(s.batch, s.height, 1, s.kernel_h - 1), halo = s.kernel_h - 1;
+    const int64_t halo = s.kernel_h - 1;
+    Conv2dShape transposed = s;
+    transposed.group_filters = s.group_channels;
+    const int64_t strips = best_cuts<T>(transposed, s.height, 1, 1).strips;
     Conv2dShape strip = s;
     strip.batch *= strips, strip.height /= strips, strip.out_h = strip.height + halo, strip.pad_top = halo;
     const InterleavedPlan<T> plan(strip);
-    const Strips<T> to = {dx, s.channels, s.height, s.width, strip.height, strips, strip.height, 0};
-    const Strips<const T> from = {dz,          s.filters, s.out_h,      s.out_w,
-                                  strip.out_h, strips,    strip.height, s.pad_top - halo};
+    const Strips<T> to = {
+        dx,          s.channels * s.height * s.width, s.channels, s.height, s.width, strip.height, strips,
+        strip.height};
+    const Strips<const T> from = {dz,
+                                  s.filters * s.out_h * s.out_w,
+                                  s.filters,
+                                  s.out_h,
+                                  s.out_w,
+                                  strip.out_h,
+                                  strips,
+                                  strip.height,
+                                  s.pad_top - halo};
     parallel_for(plan.blocks, plan.work(), [&](int64_t block) {
         Scratch dz_memory(s.filters * plan.dy_plane, sizeof(T));
         Scratch dx_memory(s.channels * strip.height * s.width * lanes, sizeof(T));
         T *const rows = static_cast<T*>(dz_memory.data), *const result = static_cast<T*>(dx_memory.data);
         interleave_strips(rows, from, block * lanes, plan.used(block), plan.dy_layout());
-        correlate_back_interleaved(plan, rows, packed, result);
+        correlate_back_interleaved(plan, rows, packed, Part(0, strip.height), result);
         deinterleave_strips(to, block * lanes, plan.used(block), {0, s.width, s.width}, result);
     });
 }
@@ -289,7 +332,7 @@ template <class T>
 void conv2d_pool2d_backward(const Conv2dPool2dBackward<T>& a) {
     const PooledPlan<T> plan(a.conv.shape, a.pool);
     const Conv2dShape& s = a.conv.shape;
-    const bool cut = a.dx && plan.strips > 1;
+    const bool cut = a.dx && plan.cuts.strips > 1;
     const int64_t size = a.dw ? s.filters * plan.depth : 0, partials = smaller(plan.blocks, weight_partials);
     Scratch weights(a.dx ? s.filters * plan.depth : 0, sizeof(T));
     Scratch gradient(cut ? s.batch * s.filters * s.out_h * s.out_w : 0, sizeof(T));
@@ -297,11 +340,18 @@ void conv2d_pool2d_backward(const Conv2dPool2dBackward<T>& a) {
     T *const packed = static_cast<T*>(weights.data), *const partial = static_cast<T*>(memory.data);
     T *const bias_partial = partial + partials * size, *const dz = static_cast<T*>(gradient.data);
     if (a.dx) pack_channels(plan, a.conv.w, packed);
-    const double work = (a.dx ? 2 : 1) * plan.work() * double(plan.blocks) / double(partials);
-    parallel_for(partials, work, [&](int64_t index) {
+    const int64_t tasks = plan.cuts.tasks, rows = a.dx && !cut ? s.height : 0;
+    const double work = (a.dx ? 2 : 1) * plan.work() * double(plan.blocks) / double(partials * tasks);
+    parallel_for(partials * tasks, work, [&](int64_t index) {
+        const int64_t i = index / tasks, task = index % tasks;
         backward_interleaved(plan, a,
-                             BackwardTask<T>{Part(plan.blocks, partials, index), packed, cut ? dz : nullptr,
-                                             partial + index * size, bias_partial + index * s.filters});
+                             BackwardTask<T>{.blocks = Part(plan.blocks, partials, i),
+                                             .filters = plan.filters(task),
+                                             .dx_rows = Part(rows, tasks, task),
+                                             .packed = packed,
+                                             .dz = cut ? dz : nullptr,
+                                             .weight_sum = partial + i * size,
+                                             .bias_sum = bias_partial + i * s.filters});
     });
     if (cut) correlate_back_strips<T>(s, dz, packed, a.dx);
     if (a.dw) add_partials(a.dw, partial, partials, size);

@@ -85,12 +85,12 @@ void deinterleave(T* images, int64_t stride, int used, const T* block, int64_t c
     deinterleave(to, block, count);
 }
 
-// Images (N, planes, height, width) cut into strips of `rows` rows: strip k of an image begins at its row
-// k * step + first. A strip that is read may reach beyond its image.
+// Some planes of images (N, .., height, width), `image` numbers apart, cut into strips of `rows` rows: strip
+// k of an image begins at its row k * step + first. A strip that is read may reach beyond its image.
 template <class T>
 struct Strips {
     T* data;
-    int64_t planes, height, width;
+    int64_t image, planes, height, width;
     int64_t rows, strips = 1, step = 0, first = 0;  // strips: of an image
 };
 
@@ -115,7 +115,7 @@ void for_rows(const Strips<T>& s, int64_t begin, int used, RowLayout& layout, co
     T *image[lanes] = {}, *row[lanes];
     int64_t top[lanes] = {};
     for (int n = 0; n < used; ++n) {
-        image[n] = s.data + (begin + n) / s.strips * s.planes * plane;
+        image[n] = s.data + (begin + n) / s.strips * s.image;
         top[n] = (begin + n) % s.strips * s.step + s.first;
     }
     int64_t at = 0;
