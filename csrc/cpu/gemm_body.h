@@ -91,23 +91,30 @@ struct TileTask {
     int64_t next_rows;
 };
 
-// What the far caches and memory hold is asked for bit by bit while the sums are formed.
+// What the far caches and memory hold is asked for bit by bit while the first sums are formed: the rows of C,
+// then those of the next panel. Three long loops, as leaving a short one is mispredicted each time.
 template <class T, bool adjacent, int rows, int vectors>
 void compute_tile(const TileTask<T>& t) {
     Accumulators<T, rows, vectors> acc;
     clear<T, rows, vectors>(acc);
-    const int64_t part = divide_up(t.kc, rows), next_part = divide_up(t.next_rows, rows);
     const T *a = t.a, *b = t.b, *c = t.c + t.ahead, *next = t.next_b;
-    for (int64_t left = t.kc; left > 0; left -= part) {
+    int64_t left = t.kc;
+    const auto add = [&](int64_t steps) TINYGRAD_NM_INLINE_LAMBDA {
+        add_products<T, adjacent, rows, vectors>(steps, a, t.a_step, b, t.b_step, acc);
+        a += steps * (adjacent ? t.a_step : 1);
+        b += steps * t.b_step;
+        left -= steps;
+    };
+    for (int r = 0; r < rows && left > 0; ++r, c += t.row_stride) {
         __builtin_prefetch(c, 1);
         if (vectors > 1) __builtin_prefetch(c + Vec<T>::lanes, 1);
-        for (int64_t r = 0; r < next_part; ++r, next += t.b_step)
-            for (int v = 0; v < tile_vectors; ++v) __builtin_prefetch(next + v * Vec<T>::lanes);
-        add_products<T, adjacent, rows, vectors>(smaller(part, left), a, t.a_step, b, t.b_step, acc);
-        a += part * (adjacent ? t.a_step : 1);
-        b += part * t.b_step;
-        c += t.row_stride;
+        add(1);
     }
+    for (int64_t r = 0; r < t.next_rows && left > 0; ++r, next += t.b_step) {
+        for (int v = 0; v < tile_vectors; ++v) __builtin_prefetch(next + v * Vec<T>::lanes);
+        add(1);
+    }
+    add(left);
     store_tile<T, rows, vectors>(acc, t.tile, t.c, t.row_stride);
 }
 
