@@ -53,9 +53,11 @@ struct TileTask {
 };
 
 // What the far caches and memory hold is asked for bit by bit while the first sums are formed: the rows of C,
-// then those of the next panel. Three long loops, as leaving a short one is mispredicted each time.
+// then those of the next panel of B. Few and long loops, or such of a constant number of steps: leaving
+// others is mispredicted each time.
 template <class T, bool adjacent, int rows, int vectors>
 void compute_tile(const TileTask<T>& t) {
+    constexpr int far = 120 / rows, near = 24 / rows;  // products between two rows of C
     Accumulators<T, rows, vectors> acc;
     clear<T, rows, vectors>(acc);
     const T *a = t.a, *b = t.b, *c = t.c + t.ahead, *next = t.next_b;
@@ -66,11 +68,17 @@ void compute_tile(const TileTask<T>& t) {
         b += steps * t.b_step;
         left -= steps;
     };
-    for (int r = 0; r < rows && left > 0; ++r, c += t.row_stride) {
-        __builtin_prefetch(c, 1);
-        if (vectors > 1) __builtin_prefetch(c + Vec<T>::lanes, 1);
-        add(1);
-    }
+    const auto ask = [&](int steps) TINYGRAD_NM_INLINE_LAMBDA {
+        for (int r = 0; r < rows && left >= steps; ++r, c += t.row_stride) {
+            __builtin_prefetch(c, 1);
+            if (vectors > 1) __builtin_prefetch(c + Vec<T>::lanes, 1);
+            add(steps);
+        }
+    };
+    if (left >= far * rows)
+        ask(far);
+    else
+        ask(near);
     for (int64_t r = 0; r < t.next_rows && left > 0; ++r, next += t.b_step) {
         for (int v = 0; v < tile_vectors; ++v) __builtin_prefetch(next + v * Vec<T>::lanes, 0, next_level);
         add(1);
