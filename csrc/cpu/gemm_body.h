@@ -6,7 +6,7 @@
 #pragma once
 #include "cpu/arena.h"
 #include "cpu/gemm_dots_body.h"
-#include "cpu/interleaved_body.h"
+#include "cpu/panels_body.h"
 #include "cpu/parallel.h"
 #include "cpu/tile_body.h"
 
@@ -21,57 +21,18 @@ constexpr int64_t least_panels = 8;            // of B: each task packs its rows
 constexpr int64_t most_tasks = 15;             // and one, where a block of rows is not smaller anyway
 constexpr int64_t direct_a_panels = 2;         // A is read where it lies for at most so many panels of B
 constexpr int64_t direct_b_bytes = 320 << 10;  // B likewise if it stays in the second-level cache,
-constexpr int64_t few_rows = 128;              // or for so few rows of A; with so few columns A streams by
+constexpr int64_t direct_b_rows = 48;          // or for so few rows of A
+constexpr int64_t direct_b_most = 32 << 20;    // and at most so many bytes
+constexpr int64_t few_rows = 128;              // with so few columns A streams by
 constexpr int64_t short_depth = 64;        // a block so short is written row by row: C is what takes the time
 constexpr int64_t few_bytes = 512 << 10;   // of B, with so few columns
 constexpr int64_t own_b_bytes = 64 << 10;  // of B, packed by every task
-constexpr int64_t packed_depth = 16;       // rows of B that are packed together
-constexpr double task_work = 4e6;          // of a task at least: operations times the bytes of an element
+constexpr int64_t strip_columns = 512;     // of a large product's parts, each by one thread:
+constexpr int64_t strip_rows = 136;        // at most so many columns, in an even number of strips, and rows
+constexpr int next_level = TINYGRAD_NM_VECTOR_BYTES == 64 ? 2 : 3;  // two panels of B fill the first level
+constexpr int64_t packed_depth = 16;                                // rows of B that are packed together
+constexpr double task_work = 4e6;            // of a task at least: operations times the bytes of an element
 constexpr double inner_parallel_work = 4e6;  // smaller matrices of a batch are computed by one thread each
-
-// panel[p * width + w] = source[w * across + p * along] for p < kc, w < used; zeros for the other w.
-template <class T, int width>
-void pack_panel(T* panel, const T* source, int64_t across, int64_t along, int used, int64_t kc) {
-    constexpr int lanes = Vec<T>::lanes;
-    if (across != 1 && along != 1) {
-        for (int64_t p = 0; p < kc; ++p)
-            for (int w = 0; w < width; ++w)
-                panel[p * width + w] = w < used ? source[w * across + p * along] : T(0);
-        return;
-    }
-    // A store may run over into the next row of the panel, whose first lanes are written last; the last row
-    // is cut.
-    for (int w = (width - 1) / lanes * lanes; w >= 0; w -= lanes) {
-        const int here = used - w < lanes ? used - w : lanes;
-        for (int64_t p = 0; p < kc; p += lanes) {
-            const int steps = int(smaller(lanes, kc - p));
-            Vec<T> row[lanes];
-            if (across == 1) {
-#pragma GCC unroll 16
-                for (int r = 0; r < lanes; ++r) {
-                    const T* const from = source + w + (p + r) * along;
-                    __builtin_prefetch(from + width);
-                    row[r] = r < steps && here > 0 ? load_up_to(from, here) : Vec<T>::zero();
-                }
-            } else {
-#pragma GCC unroll 16
-                for (int r = 0; r < lanes; ++r) {
-                    const T* const from = source + (w + r) * across + p;
-                    __builtin_prefetch(from + width * across);
-                    row[r] = r < here ? load_up_to(from, steps) : Vec<T>::zero();
-                }
-                transpose<T>(row);
-            }
-#pragma GCC unroll 16
-            for (int r = 0; r < lanes; ++r) {
-                T* const to = panel + (p + r) * width + w;
-                if (width - w >= lanes || p + r + 1 < kc)
-                    if (r < steps) row[r].store(to);
-                if (width - w < lanes && p + r + 1 == kc) row[r].store(to, width - w);
-            }
-        }
-    }
-}
 
 // What one register tile needs: A and B where it begins, A as in multiply(), and its place in C.
 template <class T>
@@ -91,23 +52,38 @@ struct TileTask {
     int64_t next_rows;
 };
 
-// What the far caches and memory hold is asked for bit by bit while the sums are formed.
+// What the far caches and memory hold is asked for bit by bit while the first sums are formed: the rows of C,
+// then those of the next panel of B. Few and long loops, or such of a constant number of steps: leaving
+// others is mispredicted each time.
 template <class T, bool adjacent, int rows, int vectors>
 void compute_tile(const TileTask<T>& t) {
+    constexpr int far = 120 / rows, near = 24 / rows;  // products between two rows of C
     Accumulators<T, rows, vectors> acc;
     clear<T, rows, vectors>(acc);
-    const int64_t part = divide_up(t.kc, rows), next_part = divide_up(t.next_rows, rows);
     const T *a = t.a, *b = t.b, *c = t.c + t.ahead, *next = t.next_b;
-    for (int64_t left = t.kc; left > 0; left -= part) {
-        __builtin_prefetch(c, 1);
-        if (vectors > 1) __builtin_prefetch(c + Vec<T>::lanes, 1);
-        for (int64_t r = 0; r < next_part; ++r, next += t.b_step)
-            for (int v = 0; v < tile_vectors; ++v) __builtin_prefetch(next + v * Vec<T>::lanes);
-        add_products<T, adjacent, rows, vectors>(smaller(part, left), a, t.a_step, b, t.b_step, acc);
-        a += part * (adjacent ? t.a_step : 1);
-        b += part * t.b_step;
-        c += t.row_stride;
+    int64_t left = t.kc;
+    const auto add = [&](int64_t steps) TINYGRAD_NM_INLINE_LAMBDA {
+        add_products<T, adjacent, rows, vectors>(steps, a, t.a_step, b, t.b_step, acc);
+        a += steps * (adjacent ? t.a_step : 1);
+        b += steps * t.b_step;
+        left -= steps;
+    };
+    const auto ask = [&](int steps) TINYGRAD_NM_INLINE_LAMBDA {
+        for (int r = 0; r < rows && left >= steps; ++r, c += t.row_stride) {
+            __builtin_prefetch(c, 1);
+            if (vectors > 1) __builtin_prefetch(c + Vec<T>::lanes, 1);
+            add(steps);
+        }
+    };
+    if (left >= far * rows)
+        ask(far);
+    else
+        ask(near);
+    for (int64_t r = 0; r < t.next_rows && left > 0; ++r, next += t.b_step) {
+        for (int v = 0; v < tile_vectors; ++v) __builtin_prefetch(next + v * Vec<T>::lanes, 0, next_level);
+        add(1);
     }
+    add(left);
     store_tile<T, rows, vectors>(acc, t.tile, t.c, t.row_stride);
 }
 
@@ -143,6 +119,7 @@ struct GemmBlock {
     T* b_panels;
     bool direct_a, direct_b;  // of B all panels but an incomplete last one
     bool row_wise;            // the loop over columns is the inner one
+    bool alone;               // one thread computes all of it
 
     bool last() const { return depth + kc >= g.k; }
     const T* a(int64_t i) const { return g.a.data + i * g.a.row_stride + depth * g.a.column_stride; }
@@ -272,7 +249,7 @@ void compute_block(const GemmBlock<T>& block) {
     constexpr int mr = tile_rows, nr = tile_columns<T>;
     const int64_t m = block.g.m, n = block.columns;
     const double work = 2.0 * double(m) * double(n) * double(block.kc + 1);
-    const double tasks = work * double(sizeof(T)) / task_work;
+    const double tasks = block.alone ? 0 : work * double(sizeof(T)) / task_work;
     const int64_t wanted = 1 + int64_t(tasks < most_tasks ? tasks : most_tasks);
     const bool whole = m <= few_rows && n >= wanted * least_panels * nr;  // B is then read once
     const int64_t rows =
@@ -287,13 +264,38 @@ void compute_block(const GemmBlock<T>& block) {
     });
 }
 
+template <class T>
+void multiply_blocks(const Gemm<T>& g, bool alone);
+
+// A large product falls into parts by columns, and further by rows, each of which packs what it needs for
+// itself: that costs less than fetching panels from another processor's cache.
+template <class T>
+void multiply_strips(const Gemm<T>& g) {
+    const int64_t columns =
+        equal_block(g.n, divide_up(g.n, 2 * divide_up(g.n, 2 * strip_columns)), tile_columns<T>);
+    const int64_t rows = equal_block(g.m, strip_rows, tile_rows);
+    const int64_t across = divide_up(g.n, columns), tasks = across * divide_up(g.m, rows);
+    parallel_for(tasks, 2.0 * double(rows) * double(columns) * double(g.k), [&](int64_t task) {
+        const int64_t i = task / across * rows, j = task % across * columns;
+        Gemm<T> part = g;
+        part.m = smaller(rows, g.m - i), part.n = smaller(columns, g.n - j);
+        part.a.data += i * g.a.row_stride;
+        part.b.data += j * g.b.column_stride;
+        part.c.data += i * g.c.row_stride + j * g.c.column_stride;
+        if (part.epilogue.bias) part.epilogue.bias += part.epilogue.bias_axis == BiasAxis::rows ? i : j;
+        multiply_blocks(part, true);
+    });
+}
+
 // The outer loops: blocks of columns (jc) and of depth (pc).
 template <class T>
-void multiply_blocks(const Gemm<T>& g) {
+void multiply_blocks(const Gemm<T>& g, bool alone) {
     constexpr int nr = tile_columns<T>;
     const bool direct_a = g.n <= direct_a_panels * nr && (g.a.row_stride == 1 || g.a.column_stride == 1);
-    const bool small_b = g.k * g.n * int64_t(sizeof(T)) <= direct_b_bytes;
-    const bool direct_b = g.b.column_stride == 1 && (small_b || g.m <= few_rows);
+    const int64_t b_bytes = g.k * g.n * int64_t(sizeof(T));
+    const bool small_b = b_bytes <= direct_b_bytes;
+    const bool direct_b =
+        g.b.column_stride == 1 && (small_b || (g.m <= direct_b_rows && b_bytes <= direct_b_most));
     const int64_t columns = equal_block(g.n, direct_b ? g.n : block_columns, nr);
     // Few columns: long runs of the rows of A, while all of B stays in the second-level cache. Few rows: so
     // few rows of B at a time that its columns pass by in long runs.
@@ -302,6 +304,7 @@ void multiply_blocks(const Gemm<T>& g) {
                          : direct_b && !small_b && g.m > tile_rows ? larger(short_depth + 1, g.m)
                                                                    : block_depth<T>;
     const int64_t depth = equal_block(g.k, most, 1);
+    if (!alone && !few && !direct_b && g.n >= strip_columns && g.k > few_rows) return multiply_strips(g);
     const bool own_b = few && columns * depth * int64_t(sizeof(T)) <= own_b_bytes;
     const Scratch memory(own_b || (direct_b && g.n % nr == 0) ? 0 : columns * depth, sizeof(T));
     for (int64_t jc = 0; jc < g.n; jc += columns)
@@ -314,7 +317,8 @@ void multiply_blocks(const Gemm<T>& g) {
                                         .b_panels = own_b ? nullptr : static_cast<T*>(memory.data),
                                         .direct_a = direct_a,
                                         .direct_b = direct_b,
-                                        .row_wise = few || depth <= short_depth};
+                                        .row_wise = few || depth <= short_depth,
+                                        .alone = alone};
             if (!own_b) pack_b(block);
             compute_block(block);
         }
@@ -342,7 +346,7 @@ void multiply(Gemm<T> g) {
     const bool columns_adjacent = g.c.column_stride == 1 || g.c.row_stride != 1;
     // Weights (n, k) times few examples: the weights become the operand that is not packed.
     const bool large_b = g.b.row_stride == 1 && g.b.column_stride != 1 && g.m < g.n && g.m <= few_rows;
-    multiply_blocks(columns_adjacent != large_b ? g : transposed(g));
+    multiply_blocks(columns_adjacent != large_b ? g : transposed(g), false);
 }
 
 template <class T>
