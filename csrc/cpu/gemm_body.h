@@ -28,7 +28,8 @@ constexpr int64_t short_depth = 64;        // a block so short is written row by
 constexpr int64_t few_bytes = 512 << 10;   // of B, with so few columns
 constexpr int64_t own_b_bytes = 64 << 10;  // of B, packed by every task
 constexpr int64_t strip_columns = 512;     // of a large product's parts, each by one thread:
-constexpr int64_t strip_rows = 136;        // at most so many columns, in an even number of strips, and rows
+constexpr int64_t strip_rows = 1024;       // at most so many columns, in an even number of strips, and rows,
+constexpr int64_t strip_tasks = 8;         // in all at least so many parts: each packs its columns of B again
 constexpr int next_level = TINYGRAD_NM_VECTOR_BYTES == 64 ? 2 : 3;  // two panels of B fill the first level
 constexpr int64_t packed_depth = 16;                                // rows of B that are packed together
 constexpr double task_work = 4e6;            // of a task at least: operations times the bytes of an element
@@ -273,8 +274,10 @@ template <class T>
 void multiply_strips(const Gemm<T>& g) {
     const int64_t columns =
         equal_block(g.n, divide_up(g.n, 2 * divide_up(g.n, 2 * strip_columns)), tile_columns<T>);
-    const int64_t rows = equal_block(g.m, strip_rows, tile_rows);
-    const int64_t across = divide_up(g.n, columns), tasks = across * divide_up(g.m, rows);
+    const int64_t across = divide_up(g.n, columns);
+    const int64_t enough = equal_block(g.m, divide_up(g.m, divide_up(strip_tasks, across)), 1);
+    const int64_t rows = equal_block(g.m, smaller(strip_rows, enough), tile_rows);
+    const int64_t tasks = across * divide_up(g.m, rows);
     parallel_for(tasks, 2.0 * double(rows) * double(columns) * double(g.k), [&](int64_t task) {
         const int64_t i = task / across * rows, j = task % across * columns;
         Gemm<T> part = g;

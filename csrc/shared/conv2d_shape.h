@@ -34,8 +34,10 @@ struct Conv2dShape {
 // "(1, 3, 28, 28)"
 inline std::string sizes_text(std::initializer_list<int64_t> sizes) {
     std::string text = "(";
-    for (const int64_t* size = sizes.begin(); size != sizes.end(); ++size)
-        text += (size == sizes.begin() ? "" : ", ") + std::to_string(*size);
+    for (const int64_t* size = sizes.begin(); size != sizes.end(); ++size) {
+        if (size != sizes.begin()) text += ", ";
+        text += std::to_string(*size);
+    }
     return text + (sizes.size() == 1 ? ",)" : ")");
 }
 
