@@ -6,6 +6,7 @@
 #include "cpu/activation.h"
 #include "cpu/elementwise_body.h"
 #include "cpu/isa/vector_math.h"
+#include "cpu/isa/vector_math_erf.h"
 
 namespace tinygrad_nm {
 namespace {
@@ -23,10 +24,16 @@ static inline double activation_work(Activation kind, int64_t bytes) {
         case Activation::scaled_tanh:
         case Activation::sigmoid:
         case Activation::exp:
+        case Activation::elu:
             return 20;
-        default:
+        case Activation::softplus:
+            return 40;
+        case Activation::gelu:
+            return 80;
+        case Activation::sin:
             return 150;  // the C library, lane by lane
     }
+    return 0;
 }
 
 template <class T, class Formula>

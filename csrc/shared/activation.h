@@ -1,8 +1,8 @@
 // The activations y = sigma(x), each formula once, for the CPU's vectors and for CUDA's scalars.
 //
 // A formula is a template over the number type V: float, double or a vector of them. It finds select(mask, a,
-// b) and math_exp, math_tanh, math_scaled_tanh, math_sigmoid, math_sin ... for that type
-// by overloading; those for scalars are below, those for vectors in cpu/isa/vector_math.h.
+// b) and math_exp, math_tanh, math_scaled_tanh, math_sigmoid, math_softplus, math_erfc ... for
+// that type by overloading; those for scalars are below, those for vectors in cpu/isa/vector_math.h.
 //
 // backward(dy, saved, parameter) is dy * sigma'(x). `saved` is the output y where y determines sigma'(x), and
 // the input x where Formula::saves_input says so. NaN in x gives NaN in both directions; an infinite x gives
@@ -110,6 +110,14 @@ TINYGRAD_NM_HOST_DEVICE double math_sigmoid(double x) {
     return (x >= 0 ? 1 : e) / (1 + e);
 }
 
+// log(1 + exp(x)), without overflow; NaN stays.
+TINYGRAD_NM_HOST_DEVICE float math_softplus(float x) {
+    return (x > 0 ? x : 0) + math_log1p(math_exp(-math_abs(x)));
+}
+TINYGRAD_NM_HOST_DEVICE double math_softplus(double x) {
+    return (x > 0 ? x : 0) + math_log1p(math_exp(-math_abs(x)));
+}
+
 // Holds x in [low, high]; NaN stays.
 template <class V>
 TINYGRAD_NM_HOST_DEVICE V clamp(V x, V low, V high) {
@@ -192,13 +200,10 @@ struct Softsign {
     }
 };
 
-// log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)); sigma' = sigmoid.
+// log(1 + exp(x)); sigma' = sigmoid.
 struct Softplus {
     static constexpr bool saves_input = true;
-    TINYGRAD_NM_FORWARD {
-        const V zero = Number<V>::constant(0);
-        return select(x > zero, x, zero) + math_log1p(math_exp(-math_abs(x)));
-    }
+    TINYGRAD_NM_FORWARD { return math_softplus(x); }
     TINYGRAD_NM_BACKWARD(x) { return dy * Sigmoid::forward(x, parameter); }
 };
 
