@@ -194,6 +194,33 @@ def test_same_bits_with_any_number_of_threads(kernel: Kernel, isa: str, threads_
     assert all(answer == answers[1] for answer in answers.values()), isa
 
 
+@pytest.mark.parametrize("batch", [3, 16])  # images in strips, a block of images with several tasks
+def test_same_bits_where_few_images_are_cut(batch: int, isa: str, threads_restored: None) -> None:
+    few = (
+        np.empty((batch, 6, 14, 14)),
+        np.empty((16, 6, 5, 5)),
+        (1, 1, 2, 2, 2, 2, 1, 1, 1),
+        "tanh",
+        0.0,
+        ("avg", 2, 2),
+    )
+    rng = np.random.default_rng(5)
+    for kernel, make, written in (
+        (_cpu.conv2d_pool2d_forward, fused_forward, (0, 1)),
+        (_cpu.conv2d_pool2d_backward, fused_backward, (0, 1, 2)),
+    ):
+        arguments = make(lambda *shape: rng.standard_normal(shape, np.float32), *few)
+        answers = set()
+        for threads in THREADS:
+            _cpu.set_max_threads(threads)
+            for place in written:
+                arguments[place][...] = np.nan
+            kernel(*arguments)
+            assert _cpu.threads_used() >= min(2, threads)
+            answers.add(b"".join(arguments[place].tobytes() for place in written))
+        assert len(answers) == 1, isa
+
+
 def test_small_work_stays_on_one_thread(threads_restored: None) -> None:
     _cpu.set_max_threads(8)
     _cpu.activation_forward(np.zeros(16), np.zeros(16), "relu", 0.0)
