@@ -2,7 +2,8 @@
 //
 // conv2d_pool2d_kept tells the size of `y`: 0 where the kernels have no advantage and must not be called.
 // Between the three nothing leaves the second-level cache but the activation's values, which the way back
-// needs; they stay in the layout that the kernel works in. All other arrays are contiguous.
+// needs (and the gradient of z, where few images are cut into strips and dx is wanted); they stay in the
+// layout that the kernel works in. All other arrays are contiguous.
 #pragma once
 #include "cpu/conv2d.h"
 

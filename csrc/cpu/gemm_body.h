@@ -28,8 +28,8 @@ constexpr int64_t short_depth = 64;        // a block so short is written row by
 constexpr int64_t few_bytes = 512 << 10;   // of B, with so few columns
 constexpr int64_t own_b_bytes = 64 << 10;  // of B, packed by every task
 constexpr int64_t strip_columns = 512;     // of a large product's parts, each by one thread:
-constexpr int64_t strip_rows = 1024;       // at most so many columns, in an even number of strips, and rows,
-constexpr int64_t strip_tasks = 8;         // in all at least so many parts: each packs its columns of B again
+constexpr int64_t strip_rows = 1024;       // about so many columns, in an even number of strips, and rows,
+constexpr int64_t strip_tasks = 8;  // in all about so many parts or more: each packs its columns of B again
 constexpr int next_level = TINYGRAD_NM_VECTOR_BYTES == 64 ? 2 : 3;  // two panels of B fill the first level
 constexpr int64_t packed_depth = 16;                                // rows of B that are packed together
 constexpr double task_work = 4e6;            // of a task at least: operations times the bytes of an element

@@ -30,11 +30,11 @@ struct Part {
 // How few images are cut, so that there is work for all lanes and for two threads at least.
 struct Cuts {
     int64_t strips = 1;  // of an image: parts of equal height of y, a lane each
-    int64_t tasks = 1;   // of a block, by its filters: each copies the block for itself
+    int64_t tasks = 1;   // of a block, by its filters and rows of dx: each copies the block for itself
 };
 
-// The best of all cuts into parts of whole `units` of unit_rows rows. What copying a row costs, besides
-// computing it, is known from the arithmetic: 12 / (O KH KW).
+// The best of all cuts into parts of whole `units` of unit_rows rows whose blocks stay in the second-level
+// cache. What copying a row costs, besides computing it, is known from the arithmetic: 12 / (O KH KW).
 template <class T>
 Cuts best_cuts(const Conv2dShape& s, int64_t units, int64_t unit_rows, int64_t most_tasks = 2) {
     constexpr int64_t lanes = Vec<T>::lanes;
@@ -43,13 +43,17 @@ Cuts best_cuts(const Conv2dShape& s, int64_t units, int64_t unit_rows, int64_t m
     const double copy = 12.0 / double(s.group_filters * s.kernel_h * s.kernel_w);
     const double row_work =
         2.0 * double(lanes * s.out_w * s.filters * s.group_channels * s.kernel_h * s.kernel_w);
+    const double row_bytes =
+        double(lanes * int64_t(sizeof(T))) *
+        double(s.channels * (s.out_w + s.kernel_w - 1) + s.filters * (s.out_w + 2 * margin));
     double least = HUGE_VAL;
     for (int64_t strips = 1; strips <= units; ++strips)
         for (int64_t tasks = 1; tasks <= most_tasks; ++tasks) {
             const double rows = double(units / strips * unit_rows), halo = double(s.kernel_h - 1);
             const bool possible =
                 tasks == 1 || (s.groups == 1 && s.filters > 1 && rows * row_work > cut_work);
-            if (units % strips || !possible) continue;
+            if (units % strips || !possible || (rows + halo) * row_bytes > double(interleaved_bytes))
+                continue;
             const double rounds = double(divide_up(divide_up(s.batch * strips, lanes) * tasks, 2));
             const double cost = rounds * (rows * (1 / double(tasks) + copy) + halo * copy);
             if (cost < least) least = cost, best = {strips, tasks};
@@ -96,10 +100,8 @@ struct InterleavedPlan {
     // pixel is a product of matrices.
     bool pays(double full) const {
         const int64_t bytes = (s.channels * x_plane + s.filters * dy_plane) * int64_t(sizeof(T));
-        return s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1 &&
-               double(s.batch) >= full * double(lanes) && image.out_h * image.out_w > 1 &&
-               taps <= most_taps && bytes <= interleaved_bytes &&
-               s.filters * depth <= interleaved_weight_sums;
+        return double(s.batch) >= full * double(lanes) && image.out_h * image.out_w > 1 &&
+               bytes <= interleaved_bytes && s.filters * depth <= interleaved_weight_sums;
     }
     double work() const {  // of a block, operations of one pass
         return 2.0 * double(y_plane) * double(s.filters * depth);
@@ -110,8 +112,9 @@ struct InterleavedPlan {
         const int64_t size = image.channels * image.height * image.width;
         const Strips<const T> from = {x,      size,        s.channels, image.height,  image.width,
                                       height, cuts.strips, s.out_h,    -image.pad_top};
-        const int64_t right = smaller(image.width, width - image.pad_left);
-        interleave_strips(to, from, block * lanes, used(block), {image.pad_left, right, width});
+        const int64_t left = smaller(image.pad_left, width);  // one output may lie in the padding alone
+        interleave_strips(to, from, block * lanes, used(block),
+                          {left, smaller(image.width, width - left), width});
     }
     // The rows of some planes of y (N, O, OH, OW); of a block of dy (O, OH, margin + OW + margin, lane).
     template <class Number>
@@ -144,9 +147,14 @@ struct InterleavedPlan {
     RowLayout dy_layout() const { return {margin, s.out_w, s.out_w + 2 * margin}; }
 };
 
-// Cheap tests first: the plan multiplies sizes that must be small.
+// Tests before a plan is made: it multiplies sizes that must be small, and tries every number of strips.
 inline bool interleaving_possible(const Conv2dShape& s) {
-    return s.batch < 1 << 24 && s.height * s.width < 1 << 16 && s.channels * s.filters < 1 << 16;
+    constexpr int64_t most = 1 << 16;
+    const auto small = [](int64_t a, int64_t b) { return a < most && b < most && a * b < most; };
+    return s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1 && s.batch > 0 &&
+           s.batch < 1 << 24 && small(s.height, s.width) && small(s.out_h, s.out_w) &&
+           small(s.channels, s.filters) && small(s.kernel_h, s.kernel_w) &&
+           s.kernel_h * s.kernel_w <= most_taps;
 }
 template <class T>
 bool interleaving_pays(const Conv2dShape& s) {

@@ -115,6 +115,24 @@ TEST(conv2d_pool2d_batches) {
         }
 }
 
+// The stride is never taken, so the padding may be wider than all that is read of it.
+TEST(conv2d_pool2d_in_the_padding_alone) {
+    for (const int64_t batch : {3, 16})
+        for (const bool maximum : {false, true})
+            check_both({{batch, 1, 4, 1}, {1, 1, 1, 3}, {1, 1000, 0, 0, 16, 16, 1, 1, 1}}, {maximum, 2, 1});
+}
+
+TEST(conv2d_pool2d_kept_is_known_at_once) {
+    const Conv2dShape tall =
+        Case{{1, 1, 4, 4}, {1, 1, 3, 3}, {1, 1, int64_t(1) << 40, 0, 0, 0, 1, 1, 1}}.shape();
+    const Conv2dShape none =
+        Case{{0, 1, 4, 4}, {1, 1, 3, 3}, {1, 1, int64_t(1) << 61, 0, 0, 0, 1, 1, 1}}.shape();
+    for (const Conv2dShape& s : {tall, none})
+        for_each_isa([&](const std::string&) {
+            CHECK_EQUAL(kernels<float>().conv2d_pool2d_kept(s, Activation::tanh, {true, 2, 2}), 0);
+        });
+}
+
 // Images of LeNet-5: alone in strips, and in blocks that are large enough to be shared.
 TEST(conv2d_pool2d_layers_of_lenet5) {
     for (const int64_t batch : {1, 3, 16}) {

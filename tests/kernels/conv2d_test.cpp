@@ -40,6 +40,14 @@ std::string error_of(const Case& c) {
 
 }  // namespace
 
+TEST(conv2d_in_the_padding_alone) {
+    for (const int64_t batch : {1, 16, 17}) {
+        const Case c{{batch, 1, 4, 1}, {1, 1, 1, 3}, {1, 100'000'000, 0, 0, 1'000'000, 1'000'000, 1, 1, 1}};
+        check_exact<float>(c);
+        check_exact<double>(c);
+    }
+}
+
 TEST(conv2d_grid_of_geometries) {
     const int64_t strides[][2] = {{1, 1}, {2, 2}, {3, 1}, {2, 3}};
     const int64_t pads[][4] = {{0, 0, 0, 0}, {1, 1, 1, 1}, {2, 0, 1, 3}, {0, 3, 2, 0}};
