@@ -13,7 +13,8 @@ import numpy as np
 # So a step in float32 is allowed 1e-2, by measurement on AlexNet at batch 32 with the same weights and images: the
 # worst gradients of PyTorch and of ours in float64 differ by 2e-15 (`train.py --dtype float64 --peers torch --only
 # "alexnet batch 32"` compares them). Against those, float32 is off by 2.8e-3 in PyTorch, 1.2e-6 in ours without
-# Winograd, and 6.1e-3 with it: rounding errors alone would be near 1e-6, a few choices decided otherwise are the rest.
+# Winograd, and 6.1e-3 with it: rounding errors alone would be near 1e-6; that a few choices decided otherwise are the
+# rest is likely, but their number was not counted.
 TOLERANCES = {
     "gemm": {"float32": 1e-5, "float64": 1e-13},
     "conv2d": {"float32": 1e-4, "float64": 1e-12},
