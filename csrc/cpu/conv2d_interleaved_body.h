@@ -3,7 +3,7 @@
 // A vector is one pixel of as many images as it has lanes, so the three passes are sums of products of a
 // vector with a weight (forward and backward-input) or with a vector (backward-weight), whatever the widths
 // and channels. A block of images is interleaved, worked on while it stays in the second-level cache, and
-// written back. Blocks are the tasks. Backward-weight: conv2d_interleaved_weight_body.h.
+// written back. Blocks, or shares of them, are the tasks. Backward-weight: conv2d_interleaved_weight_body.h.
 #pragma once
 #include "cpu/activation_body.h"
 #include "cpu/arena.h"

@@ -300,7 +300,7 @@ template <class T>
 void correlate_back_strips(const Conv2dShape& s, const T* dz, const T* packed, T* dx) {
     constexpr int64_t lanes = Vec<T>::lanes;
     const int64_t halo = s.kernel_h - 1;
-    Conv2dShape transposed = s;
+    Conv2dShape transposed = s;  // each number of dz is used for the channels, not for the filters
     transposed.group_filters = s.group_channels;
     const int64_t strips = best_cuts<T>(transposed, s.height, 1, 1).strips;
     Conv2dShape strip = s;
