@@ -247,11 +247,16 @@ class Differs(Exception):
 def check_answers(case: Case, variants: list[Variant]) -> dict[str, str]:
     """For each variant that answers otherwise than ours, within TOLERANCES, where it does.
 
-    Raises Differs if there are peers and none of their variants agrees with ours: nothing then speaks for our answer.
+    Raises Differs if there are peers and none of their variants agrees with ours: nothing then speaks for our answer;
+    or if our own variants do not give the same bits.
     """
     tolerance = TOLERANCES[case.kind][case.dtype]
     answers = {v.key: v.worker.ask("answer", v.name) for v in variants}
-    own = next(answers.pop(v.key) for v in variants if v.worker.engine == "ours")
+    ours = [answers.pop(v.key) for v in variants if v.worker.engine == "ours"]
+    own = ours[0]
+    for answer in ours[1:]:
+        if reason := difference(own, answer, 0.0):
+            raise Differs(f"our own variants answer otherwise: {reason}")
     reasons = {key: difference(own, answer, tolerance) for key, answer in answers.items()}
     wrong = {key: reason for key, reason in reasons.items() if reason is not None}
     if wrong and len(wrong) == len(answers):

@@ -19,7 +19,8 @@ class Row:
     """One row, over all reruns: figures are in `unit`, lower is better; None where nothing could be measured.
 
     ratio: the best peer's figure over ours, above 1 = ours is faster. roofline_share: of the measured limit, 1 =
-    reached. left_out: a line for each variant of a peer that answered wrongly. why: what went wrong, if anything did.
+    reached. variant, variants: which way was the fastest of ours, of each peer. left_out: a line for each variant of a
+    peer that answered wrongly. why: what went wrong, if anything did.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Row:
     target_share: float | None
     ours: float | None = None
     peers: dict[str, float] = field(default_factory=dict)
+    variant: str = ""
     variants: dict[str, str] = field(default_factory=dict)
     best_peer: str | None = None
     ratio: float | None = None
@@ -64,6 +66,7 @@ def row(
         result.why = why or "was not measured"
         return result
     result.ours = statistics.median(m.ours for m in reruns)
+    result.variant = Counter(m.variants.get("ours", "") for m in reruns).most_common(1)[0][0]
     names = set.intersection(*(set(m.peers) for m in reruns))
     result.peers = {name: statistics.median(m.peers[name] for m in reruns) for name in sorted(names)}
     for name in result.peers:
@@ -106,8 +109,9 @@ def cells(r: Row) -> tuple[str, ...]:
         others = ", ".join(_peer(r, name) for name in r.peers if name != r.best_peer)
     ratio = "-" if r.ratio is None else f"{r.ratio:.2f}"
     share = "-" if r.roofline_share is None else f"{100 * r.roofline_share:.0f} %"
+    own = f"{number(r.ours)} {r.unit}{f' ({r.variant})' if r.variant else ''}"
     verdict = "passes" if r.passed else f"fails{': ' + r.why if r.why else ''}"
-    return (r.name, shape, f"{number(r.ours)} {r.unit}", best, others, ratio, _target(r), share, verdict)
+    return (r.name, shape, own, best, others, ratio, _target(r), share, verdict)
 
 
 def number(value: float) -> str:

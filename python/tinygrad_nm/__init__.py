@@ -71,6 +71,7 @@ from .ops.product import linear, matmul
 from .ops.reduction import all, any, argmax, broadcast_to, max, mean, min, sum, var
 from .ops.shape import concatenate, expand_dims, flatten, pad, reshape, squeeze, stack, transpose
 from .random import manual_seed
+from .replay import compile
 from .tensor import Tensor, from_numpy, ones, tensor, zeros
 from .transforms import grad, value_and_grad
 
@@ -94,6 +95,7 @@ __all__ = [
     "broadcast_to",
     "check",
     "clip",
+    "compile",
     "concatenate",
     "conv2d",
     "conv2d_backward_input",

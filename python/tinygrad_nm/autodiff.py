@@ -22,6 +22,7 @@ from . import backend
 from ._errors import AnomalyError, DtypeError, GradientError, ShapeError
 from .backend import DEVICES
 from .modes import Sweeping, detect_anomaly, enable_grad, layer_path, no_grad, thread
+from .replay import repeated
 from .tensor import Node, Tensor, value
 
 __all__ = ["alias", "backward", "detect_anomaly", "enable_grad", "grad", "no_grad", "place", "pull_back", "record"]
@@ -58,6 +59,8 @@ def record(
     if modes.special:
         if plain and modes.in_rule:
             return data
+        if modes.recording_of is not None:
+            modes.recording_of.used(inputs)
         if modes.anomaly and not modes.sweeping:
             _check_finite(data, rule.__name__.removesuffix("_rule"), "forward", layer_path())
     out = Tensor(data, version=None if view_of is None else _version(view_of, data))
@@ -151,7 +154,7 @@ def _seed(t: Tensor, gradient: Any, operation: str) -> Any:
                 f"{operation}: the output has shape {t.shape}, not one value; give the gradient, or sum it"
             )
         one = backend.empty(operation, t.data, t.shape)
-        one.fill(1)
+        repeated(_fill, one, 1)
         return one
     if not isinstance(gradient, (Tensor, *DEVICES)):
         gradient = np.asarray(gradient, dtype=t.dtype)
@@ -160,6 +163,10 @@ def _seed(t: Tensor, gradient: Any, operation: str) -> Any:
     if gradient.dtype != t.dtype:
         raise DtypeError(f"{operation}: the gradient is {gradient.dtype}, the output {t.dtype}; convert with .astype")
     return gradient
+
+
+def _fill(out: Any, value: float) -> None:
+    out.fill(value)
 
 
 def _reachable(roots: Sequence[Node]) -> list[Node]:
@@ -352,6 +359,8 @@ def _accumulate(leaf: Tensor | None, g: Any) -> None:
     """Adds to `.grad` of a leaf, in memory of its own: what a rule gave may be shared with other gradients."""
     if leaf is None:
         return
+    if thread.modes.recording_of is not None:
+        thread.modes.recording_of.accumulated(leaf, g)
     if isinstance(g, Tensor):
         leaf.grad = _own(g) if leaf.grad is None else leaf.grad + g
     elif leaf.grad is None:

@@ -12,13 +12,25 @@ from typing import Any
 class Modes:
     """The modes of one thread."""
 
-    __slots__ = ("anomaly", "in_rule", "layers", "placed", "recording", "selecting", "special", "step", "sweeping")
+    __slots__ = (
+        "anomaly",
+        "in_rule",
+        "layers",
+        "placed",
+        "recording",
+        "recording_of",
+        "selecting",
+        "special",
+        "step",
+        "sweeping",
+    )
 
     def __init__(self) -> None:
         self.recording = True  # False under no_grad
         self.in_rule = False  # a first-order rule is running: operations take and give plain arrays
         self.anomaly = False
-        self.special = False  # in_rule or anomaly: what a plain forward operation need not ask for twice
+        self.recording_of: Any = None  # a compiled function's call: see replay.py
+        self.special = False  # any of the three: what a plain forward operation need not ask for thrice
         self.selecting = False  # a `where` rule ran in this sweep: see ops.arithmetic.product
         self.sweeping = False  # rules are running: a fault is theirs, not that of the operations they use
         self.placed: set[Any] | None = None  # leaves whose gradient buffer this sweep has given to a rule
@@ -32,6 +44,7 @@ class _Thread(threading.local):
 
 
 thread = _Thread()
+attributes_set = [0]  # how often an attribute of any module was set to something else
 
 
 class Sweeping:
@@ -46,7 +59,7 @@ class Sweeping:
         m = self.modes = thread.modes
         self.before = m.recording, m.in_rule, m.special, m.selecting, m.sweeping, m.placed
         m.recording, m.in_rule = self.create_graph, not self.create_graph
-        m.special = m.in_rule or m.anomaly
+        m.special = m.in_rule or m.anomaly or m.recording_of is not None
         m.selecting, m.sweeping, m.placed = False, True, set() if self.placing else None
         return m
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from . import backend
 from ._errors import DtypeError, GradientError, ShapeError
+from .modes import thread
 
 clock = itertools.count(1).__next__
 
@@ -162,10 +163,12 @@ class Tensor:
         """The value of a one-element tensor as a Python number."""
         if self.data.size != 1:
             raise ShapeError(f"item: a tensor of shape {self.shape} holds {self.size} values, not one; use numpy()")
+        _read_into_python("item")
         return self.data.item()
 
     def numpy(self) -> np.ndarray:
         """A read-only view of the values. Gradients do not flow through it; `detach()` is not needed first."""
+        _read_into_python("numpy")
         view = self.data.view()
         view.flags.writeable = False
         return view
@@ -178,11 +181,14 @@ class Tensor:
         if dtype is not None and np.dtype(dtype) != self.data.dtype:
             if copy is False:
                 raise ValueError(f"numpy: {self.dtype} cannot become {np.dtype(dtype)} without a copy")
+            _read_into_python("numpy")
             return self.data.astype(dtype)
         return self.data.copy() if copy else self.numpy()
 
     def mark_written(self) -> None:
         """Counts a write, so that a rule that saved the old values refuses to use the new ones."""
+        if thread.modes.recording_of is not None:
+            thread.modes.recording_of.refuse(f"a tensor of shape {self.shape} is written to in place")
         self.version[0] = clock()
 
     def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
@@ -194,6 +200,12 @@ class Tensor:
         from . import autodiff  # which imports this module
 
         autodiff.backward(self, gradient, retain_graph, create_graph)
+
+
+def _read_into_python(how: str) -> None:
+    """What Python makes of a value is not made again by a compiled function."""
+    if thread.modes.recording_of is not None:
+        thread.modes.recording_of.refuse(f"{how}() reads a value into Python")
 
 
 def _rebuild(data: Any, requires_grad: bool) -> Tensor:

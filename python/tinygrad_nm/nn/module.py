@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import backend
 from .._errors import DtypeError
-from ..modes import layer_path, no_grad, thread
+from ..modes import attributes_set, layer_path, no_grad, thread
 from ..tensor import Tensor
 
 M = TypeVar("M", bound="Module")
@@ -81,6 +81,11 @@ class Module:
             raise
         finally:
             layers.pop()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if vars(self).get(name, Module) is not value:
+            attributes_set[0] += 1  # what was compiled from the old ones no longer holds
+        super().__setattr__(name, value)
 
     def _entries(self) -> Iterator[tuple[str, Any]]:
         """(name, parameter or module) of the attributes."""

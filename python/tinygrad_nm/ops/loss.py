@@ -10,6 +10,7 @@ import numpy as np
 from .. import backend, random
 from .._errors import DtypeError, ShapeError
 from ..autodiff import pull_back, record
+from ..replay import repeated
 from ..tensor import Tensor
 from .activation import softplus
 from .arithmetic import where, xp_of
@@ -19,7 +20,7 @@ from .reduction import mean, sum
 from .shape import getitem, reshape
 
 
-def _reduced(operation: str, loss: Any, reduction: str, counted: int | None = None) -> Any:
+def _reduced(operation: str, loss: Any, reduction: str, counted: Any = None) -> Any:
     """The loss values as they are ("none"), their sum, or their mean over the values (or those counted)."""
     if reduction == "none":
         return loss
@@ -48,9 +49,7 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean", ignore_inde
     _check_classes("cross_entropy", data.shape)
     if labels.dtype.kind == "f":
         return _with_probabilities(logits, target, labels, data, reduction)
-    labels = _labels("cross_entropy", labels, data.shape, ignore_index)
-    counted = int(np.count_nonzero(labels != ignore_index))
-    divisor = _positive("cross_entropy", counted, reduction) if reduction == "mean" else 1
+    labels, divisor = _labels("cross_entropy", labels, data, ignore_index, reduction)
     return _softmax_cross_entropy(logits, data, labels, ignore_index, reduction, divisor)
 
 
@@ -80,8 +79,9 @@ def _stacked(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return (shape[0], shape[1], count(shape[2:])) if len(shape) > 1 else (1, shape[0], 1)
 
 
-def _labels(operation: str, labels: Any, shape: tuple[int, ...], ignore_index: int) -> Any:
-    """int64 labels (N, S), each checked to be a class or `ignore_index`."""
+def _labels(operation: str, labels: Any, x: Any, ignore_index: int, reduction: str) -> tuple[Any, Any]:
+    """int64 labels (N, S), each checked to be a class or `ignore_index`; by what the reduction of `x` divides."""
+    shape = x.shape
     if labels.dtype.kind not in "iu":
         raise DtypeError(f"{operation}: labels are {labels.dtype}, but integers are needed; convert with .astype")
     if labels.shape != _without_classes(shape):
@@ -89,9 +89,24 @@ def _labels(operation: str, labels: Any, shape: tuple[int, ...], ignore_index: i
             f"{operation}: labels have shape {labels.shape}, but input of shape {shape} needs {_without_classes(shape)}"
         )
     n, classes, inner = _stacked(shape)
-    if labels.size and not 0 <= np.minimum.reduce(labels, None) <= np.maximum.reduce(labels, None) < classes:
+    found = backend.empty(operation, x, (n, inner), np.int64)
+    divisor = backend.empty(operation, x, ())
+    repeated(_take_labels, found, divisor, labels, classes, ignore_index, operation, reduction, written=(0, 1))
+    return found, divisor
+
+
+def _take_labels(
+    out: Any, divisor: Any, labels: Any, classes: int, ignore_index: int, operation: str, reduction: str
+) -> None:
+    """out (N, S) = the labels, checked; divisor () = how many count for a mean, 1 for the other reductions."""
+    out[...] = labels.reshape(out.shape)
+    counted = out.size
+    classes_only = counted and np.maximum.reduce(out.view(np.uint64), None) < classes  # negative ones are large
+    if not classes_only:
         _refuse(operation, labels, ((labels < 0) | (labels >= classes)) & (labels != ignore_index), classes)
-    return labels.astype(np.int64).reshape((n, inner))
+    if not classes_only or ignore_index >= 0:
+        counted = int(np.count_nonzero(out != ignore_index))
+    divisor[...] = _positive(operation, counted) if reduction == "mean" else 1
 
 
 def _refuse(operation: str, labels: Any, wrong: Any, classes: int) -> None:
@@ -103,24 +118,36 @@ def _refuse(operation: str, labels: Any, wrong: Any, classes: int) -> None:
         )
 
 
-def _positive(operation: str, counted: int, reduction: str) -> int:
-    if counted == 0 and reduction == "mean":
+def _positive(operation: str, counted: int) -> int:
+    if counted == 0:
         raise ValueError(f"{operation}: no label counts (the batch is empty or all are ignored): there is no mean")
     return counted
 
 
-def _softmax_cross_entropy(logits: Any, data: Any, labels: Any, ignore_index: int, reduction: str, divisor: int) -> Any:
+def _softmax_cross_entropy(logits: Any, data: Any, labels: Any, ignore_index: int, reduction: str, divisor: Any) -> Any:
     """Loss and reduction as one operation; labels are int64 (N, S), ignored ones give 0."""
     stacked = data.reshape(_stacked(data.shape))
     losses = backend.empty("cross_entropy", data, labels.shape)
     backend.kernels(data).softmax_cross_entropy_forward(losses, stacked, labels, ignore_index)
-    out = (
-        losses.reshape(_without_classes(data.shape))
-        if reduction == "none"
-        else xp_of(losses).add.reduce(losses, None) / divisor
-    )
+    if reduction == "none":
+        out = losses.reshape(_without_classes(data.shape))
+    else:
+        out = backend.empty("cross_entropy", data, ())
+        repeated(_total, out, losses, divisor)
     saved = (kept(logits, data), labels, ignore_index, reduction, divisor)
     return record(cross_entropy_rule, out, (logits,), saved)
+
+
+def _total(out: Any, losses: Any, divisor: Any) -> None:
+    """out () = the sum of the losses / divisor."""
+    xp = xp_of(losses)
+    xp.add.reduce(losses, None, None, out)
+    xp.divide(out, divisor, out)
+
+
+def _share(out: Any, dy: Any, divisor: Any) -> None:
+    """out = dy / divisor everywhere."""
+    out[...] = dy / divisor
 
 
 def cross_entropy_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
@@ -139,7 +166,7 @@ def cross_entropy_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
         dloss = dy.reshape(labels.shape)
     else:
         dloss = backend.empty("cross_entropy", logits, labels.shape)
-        dloss.fill(dy / divisor)
+        repeated(_share, dloss, dy, divisor)
     dx = backend.empty("cross_entropy", logits, logits.shape)
     stacked = _stacked(logits.shape)
     options = (dloss, logits.reshape(stacked), labels, ignore_index)
@@ -147,7 +174,7 @@ def cross_entropy_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     return (dx,)
 
 
-def cross_entropy_definition(logits: Any, labels: Any, ignore_index: int, reduction: str, divisor: int) -> Any:
+def cross_entropy_definition(logits: Any, labels: Any, ignore_index: int, reduction: str, divisor: Any) -> Any:
     """The kernel's oracle and its second derivatives."""
     shape = logits.shape
     losses = _picked(log_softmax(reshape(logits, _stacked(shape)), 1), labels, ignore_index)
@@ -167,11 +194,10 @@ def nll_loss(log_probabilities: Any, target: Any, reduction: str = "mean", ignor
     data = floating("nll_loss", log_probabilities)
     labels = np.asarray(target) if isinstance(target, (list, tuple)) else array("nll_loss", target)
     _check_classes("nll_loss", data.shape)
-    labels = _labels("nll_loss", labels, data.shape, ignore_index)
+    labels, divisor = _labels("nll_loss", labels, data, ignore_index, reduction)
     x = log_probabilities if isinstance(log_probabilities, Tensor) else Tensor(data)
     loss = reshape(_picked(reshape(x, _stacked(data.shape)), labels, ignore_index), _without_classes(data.shape))
-    counted = int((labels != ignore_index).sum())
-    return _reduced("nll_loss", loss, reduction, _positive("nll_loss", counted, reduction))
+    return _reduced("nll_loss", loss, reduction, divisor)
 
 
 def _same_shape(operation: str, a: Any, b: Any) -> None:

@@ -13,6 +13,7 @@ from .._errors import DtypeError
 from ..modes import thread
 from ..nn.flat import FlatGroup, FlatParameters
 from ..nn.module import Parameter
+from ..replay import repeated, unrepeatable
 from ..tensor import Tensor
 
 
@@ -75,15 +76,24 @@ class SGD:
 
     def step(self) -> None:
         """One update of every parameter that has a gradient. Raises DtypeError after a change of dtype."""
+        whole = [group.is_whole() for group in self._flat.groups]
+        loose = [p for p in self.params if not isinstance(p, Parameter)]
+        if all(whole) and not loose:
+            repeated(self._step_groups, whole, written=())  # lr and velocities are those of the replay
+            return
+        unrepeatable("the optimiser takes parameters one by one, as some have no gradient")
+        self._step_groups(whole)
+        self._step_each(loose, None)
+
+    def _step_groups(self, whole: list[bool]) -> None:
         if self.momentum and not self._velocity:
             self._make_velocities()
-        for group, velocity in zip(self._flat.groups, self._group_velocity, strict=True):
-            if group.is_whole():
+        for group, velocity, at_once in zip(self._flat.groups, self._group_velocity, whole, strict=True):
+            if at_once:
                 self._kernel(group.data, group.gradient, velocity)
                 group.mark_written()
             else:
                 self._step_each(group.parameters, group)
-        self._step_each([p for p in self.params if not isinstance(p, Parameter)], None)
         thread.modes.step += 1
 
     def _step_each(self, parameters: list[Any], group: FlatGroup | None) -> None:
