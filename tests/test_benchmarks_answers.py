@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from test_benchmarks import answer, command, known_limits, run
+from test_benchmarks import LIMITS, answer, command, known_limits, run
 
 __all__ = ["known_limits"]  # a fixture, used by all
 
@@ -53,6 +54,24 @@ def test_a_wrong_variant_is_left_out(
     assert len(found["left_out"]) == 1
     assert found["left_out"][0].startswith("without torch: compile: it answers otherwise: loss differs by 1.5e+35")
     assert told.count(found["left_out"][0]) == 1
+
+
+def test_our_own_variants_give_the_same_bits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    torch = {"contiguous": 2.0}
+    status, found = planted(monkeypatch, tmp_path, ours={"tape": 2.0, "compile": 2.0}, torch=torch)
+    assert status == 0 and found["variant"] in ("tape", "compile") and found["why"] is None
+    status, found = planted(monkeypatch, tmp_path, ours={"tape": 2.0, "compile": 2.0001}, torch=torch)
+    assert status == 1 and "our own variants answer otherwise: loss differs by 0.0001" in found["why"]
+
+
+def test_a_limit_measured_on_a_busy_machine_does_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    busy, quiet = (dataclasses.replace(LIMITS, arithmetic=LIMITS.arithmetic * factor) for factor in (0.1, 1.0))
+    shares = []
+    for measured in ([quiet, quiet], [busy, quiet], [quiet, busy]):
+        waiting = list(measured)
+        monkeypatch.setattr(command, "measure", lambda *_, waiting=waiting: waiting.pop(0))
+        shares.append(planted(monkeypatch, tmp_path, ours={"": 2.0}, torch={"": 2.0})[1]["roofline_share"])
+    assert shares[0] == shares[1] == shares[2]
 
 
 def test_a_peer_whose_variants_are_all_wrong_is_left_out(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -40,6 +41,21 @@ def test_the_roof() -> None:
     assert LIMITS.seconds(1000.0, 40.0) == 10.0
     assert LIMITS.seconds(10.0, 4000.0) == 400.0
     assert (LIMITS.bound(1000.0, 40.0), LIMITS.bound(10.0, 4000.0)) == ("arithmetic", "memory")
+
+
+def test_of_two_measurements_the_higher_figures_count() -> None:
+    other = dataclasses.replace(
+        LIMITS,
+        arithmetic=90.0,
+        update=18.0,
+        bandwidths=((1000, 30.0), (2000, 25.0), (4000, 10.0)),
+        updates=((1000, 60.0), (4000, 1.0)),
+    )
+    both = LIMITS.or_higher(other)
+    assert both == other.or_higher(LIMITS)
+    assert (both.arithmetic, both.copy, both.update) == (100.0, 8.0, 18.0)
+    assert both.bandwidths == ((1000, 40.0), (2000, 25.0), (4000, 10.0))
+    assert both.updates == ((1000, 60.0), (4000, 16.0))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -19,6 +19,7 @@ from tinygrad_nm import _cpu, autodiff, check
 CASES = table()
 # Exported functions that are not operations on tensors: they make tensors, set modes, or transform functions.
 NOT_OPERATIONS = {
+    "compile",
     "tensor",
     "from_numpy",
     "zeros",

@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,15 @@ class Limits:
         """What that time is bound by: "arithmetic" or "memory"."""
         arithmetic = flops / self.arithmetic >= moved / self.bandwidth(moved, in_place)
         return "arithmetic" if arithmetic else "memory"
+
+    def or_higher(self, again: Limits) -> Limits:
+        """The higher of two measurements of each figure: what disturbs one only makes it lower."""
+        rates = ("arithmetic", "copy", "triad", "read", "update")
+        ladders = {
+            name: tuple((size, max(a, b)) for (size, a), (_, b) in zip(getattr(self, name), getattr(again, name)))
+            for name in ("bandwidths", "updates")
+        }
+        return replace(self, **{name: max(getattr(self, name), getattr(again, name)) for name in rates}, **ladders)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain numbers and lists, for JSON."""
