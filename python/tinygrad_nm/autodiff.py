@@ -48,22 +48,22 @@ def record(
     if not (modes.recording or modes.special):
         return Tensor(data, version=_version(view_of, data))
     nodes: list[Node | None] = []
-    plain, needed = True, False
+    needed = False
     for x in inputs:
         node = None
         if isinstance(x, Tensor):
-            plain, node = False, x.node
+            node = x.node
             if node is not None:
                 needed = True
         nodes.append(node)
     if modes.special:
-        if plain and modes.in_rule:
+        if modes.in_rule and not any(isinstance(x, Tensor) for x in inputs):
             return data
         if modes.recording_of is not None:
             modes.recording_of.used(inputs)
         if modes.anomaly and not modes.sweeping:
             _check_finite(data, rule.__name__.removesuffix("_rule"), "forward", layer_path())
-    out = Tensor(data, version=None if view_of is None else _version(view_of, data))
+    out = Tensor(data) if view_of is None else Tensor(data, version=_version(view_of, data))
     if needed and modes.recording and data.dtype.kind == "f":
         node = out.node = Node(rule, nodes, saved)
         if save_out:
@@ -204,7 +204,8 @@ def _sweep(
     """
     roots = [t.node for t in outputs if t.node is not None]
     wanted = None if targets is None else _leading_to(targets, _reachable(roots))
-    waiting: list[tuple[int, Node]] = []  # a heap of those that have a gradient, the youngest first
+    waiting: list[tuple[int, Node]] = []  # a heap of those that have a gradient, the youngest first; but of one
+    following: Node | None = None  # alone, as in a chain, this is it
     gradients: dict[Node, Any] = {}
     owned: set[Node] = set()  # sums that this sweep allocated itself: the only ones it may add to in place
     found: dict[Node, Any] = {}
@@ -215,8 +216,8 @@ def _sweep(
             if root not in gradients:
                 heapq.heappush(waiting, (-root.time, root))
             _add(gradients, owned, root, _as(create_graph, seed))
-        while waiting:
-            _, node = heapq.heappop(waiting)
+        while waiting or following is not None:
+            node, following = following or heapq.heappop(waiting)[1], None
             dy = gradients.pop(node)
             if targets is not None and node in targets:
                 found[node] = dy
@@ -230,7 +231,7 @@ def _sweep(
             needs = node.inputs  # a node is true, None false, and a leaf may offer a place: see `place`
             if wanted is not None:
                 needs = [n if n in wanted else None for n in needs]
-            if any(needs):
+            if wanted is None or any(needs):
                 results = _on_tape(node, dy, needs) if create_graph else _plain(node, dy, needs)
                 if modes.anomaly:
                     _check_gradients(node, results)
@@ -245,10 +246,15 @@ def _sweep(
                     gradients[parent] = g
                     if parent.rule is None and targets is None:
                         leaves.append(parent)
+                    elif following is None and not waiting:
+                        following = parent
                     else:
-                        heapq.heappush(waiting, (-parent.time, parent))
+                        for n in (parent, following) if following is not None else (parent,):
+                            heapq.heappush(waiting, (-n.time, n))
+                        following = None
             if not retain:
-                node.release()
+                node.saved = node.out = node.version = None
+                node.inputs = ()
         if targets is None:
             for node in leaves:
                 _accumulate(node.leaf(), gradients.pop(node))
@@ -279,13 +285,14 @@ def _as(on_tape: bool, gradient: Any) -> Any:
 
 def _plain(node: Node, dy: Any, needs: Sequence[Any]) -> Any:
     """The rule's gradients from plain arrays, after a check that nothing it saved has been written to since."""
-    saved = []
-    for s in node.saved:
+    saved = node.saved
+    for s in saved:
         if isinstance(s, Tensor):
             if s.version[0] > node.time:
                 raise _changed(node, s.shape)
-            s = s.data
-        saved.append(s)
+            saved = None
+    if saved is None:
+        saved = [s.data if isinstance(s, Tensor) else s for s in node.saved]
     if node.version is not None and node.version[0] > node.time:
         raise _changed(node, node.out.shape)
     return node.rule(dy, needs, node.out, saved)

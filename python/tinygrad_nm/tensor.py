@@ -44,11 +44,6 @@ class Node:
     def operation(self) -> str:
         return self.rule.__name__.removesuffix("_rule") if self.rule else "leaf"
 
-    def release(self) -> None:
-        """Frees what the rule saved and the way to the inputs."""
-        self.saved = self.out = self.version = None
-        self.inputs = ()
-
 
 class Tensor:
     """An array and, if it requires a gradient, the node of the tape it came from.

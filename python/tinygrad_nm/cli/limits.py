@@ -68,12 +68,13 @@ class Limits:
 
     def or_higher(self, again: Limits) -> Limits:
         """The higher of two measurements of each figure: what disturbs one only makes it lower."""
-        rates = ("arithmetic", "copy", "triad", "read", "update")
-        ladders = {
-            name: tuple((size, max(a, b)) for (size, a), (_, b) in zip(getattr(self, name), getattr(again, name)))
-            for name in ("bandwidths", "updates")
-        }
-        return replace(self, **{name: max(getattr(self, name), getattr(again, name)) for name in rates}, **ladders)
+        higher: dict[str, Any] = {}
+        for name in ("arithmetic", "copy", "triad", "read", "update"):
+            higher[name] = max(getattr(self, name), getattr(again, name))
+        for name in ("bandwidths", "updates"):
+            pairs = zip(getattr(self, name), getattr(again, name))
+            higher[name] = tuple((size, max(a, b)) for (size, a), (_, b) in pairs)
+        return replace(self, **higher)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain numbers and lists, for JSON."""

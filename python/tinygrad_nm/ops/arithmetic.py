@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .. import backend
@@ -71,7 +72,8 @@ def add(a: Any, b: Any) -> Any:
 
 
 def add_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
-    return _summed(saved[0], dy if needs[0] else None, dy if needs[1] else None)
+    da, db = dy if needs[0] else None, dy if needs[1] else None
+    return (da, db) if saved[0] is None else _summed(saved[0], da, db)
 
 
 def subtract(a: Any, b: Any) -> Any:
@@ -94,8 +96,11 @@ def multiply(a: Any, b: Any) -> Any:
     """a * b, elementwise with broadcasting."""
     if type(a) is float:
         a, b = b, a
-    if type(b) is float and isinstance(a, Tensor) and a.data.dtype.kind == "f":
-        return _scale(a, b)
+    if type(b) is float and isinstance(a, Tensor) and math.isfinite(b):
+        data = a.data  # most products are: NumPy is quicker with the number as an array
+        if data.dtype.kind == "f":
+            factor = backend.DEVICES[type(data)][2].asarray(b, data.dtype)
+            return record(scale_rule, data * factor, (a,), (factor,))
     xa, xb, shapes = _operands("multiply", a, b)
     saved = (kept(a, xa) if _needs(b) else None, kept(b, xb) if _needs(a) else None, shapes)
     return record(multiply_rule, xa * xb, (a, b), saved)
@@ -106,14 +111,8 @@ def multiply_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
     return _summed(shapes, product(dy, b) if needs[0] else None, product(dy, a) if needs[1] else None)
 
 
-def _scale(x: Tensor, number: float) -> Any:
-    """x times a number: most products are, and NumPy is quicker with the number as an array."""
-    factor = xp_of(x.data).asarray(number, x.data.dtype)
-    return record(scale_rule, x.data * factor, (x,), (factor,))
-
-
 def scale_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
-    return (product(dy, saved[0]),)
+    return (dy * saved[0],)  # no `product`: the factor is finite
 
 
 def divide(a: Any, b: Any) -> Any:

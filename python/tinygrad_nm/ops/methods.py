@@ -59,14 +59,15 @@ UFUNCS = {
     np.greater_equal: arithmetic.greater_equal,
 }
 
+_COMMON = frozenset((Tensor, float, int, np.ndarray))  # asked for first
 _OPERANDS = (Tensor, np.ndarray, list, tuple, *backend.SCALARS)
 
 
 def _operator(function: Callable[..., Any], swapped: bool) -> Callable[..., Any]:
     def apply(self: Tensor, other: Any) -> Any:
-        if not isinstance(other, _OPERANDS):
-            return NotImplemented
-        return function(other, self) if swapped else function(self, other)
+        if type(other) in _COMMON or isinstance(other, _OPERANDS):
+            return function(other, self) if swapped else function(self, other)
+        return NotImplemented
 
     return apply
 
