@@ -203,9 +203,9 @@ class Plan:
 class Compiled:
     """See `compile`. why_not: why the last arguments' shapes are not replayed; None where they are, or will be."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], quiet: bool) -> None:
         functools.update_wrapper(self, function)
-        self.function = function
+        self.function, self.quiet = function, quiet
         self.why_not: str | None = None
         self._plans: dict[Any, Plan | Recording | str] = {}
 
@@ -245,7 +245,8 @@ class Compiled:
         self.why_not = why
         if why is not None:
             self._plans[key] = why
-            warnings.warn(f"compile: {_name(self.function)} is run as it is: {why}", RuntimeWarning, stacklevel=3)
+            if not self.quiet:
+                warnings.warn(f"compile: {_name(self.function)} is run as it is: {why}", RuntimeWarning, stacklevel=3)
         else:
             self._plans[key] = recording if before is None else Plan(recording, rebuild, zeroed_outside)
         if why is not None or recording.why is not None:
@@ -253,7 +254,7 @@ class Compiled:
         return rebuild([_data(x).copy() for x in outputs])
 
 
-def compile(function: Callable[..., Any]) -> Compiled:
+def compile(function: Callable[..., Any], *, quiet: bool = False) -> Compiled:
     """`function` without the tape's share of its time: from the third call on only its kernels run.
 
     For a whole training step or an inference of a small network, where Python takes longer than the arithmetic:
@@ -271,10 +272,10 @@ def compile(function: Callable[..., Any]) -> Compiled:
     without history. The gradients and updates made inside remain; the optimiser's lr may change between calls.
     What Python decides in it is decided when it is recorded, and what NumPy computes there is not repeated: a function
     that needs it (dropout, values read by `item`, arithmetic by operators) is found out and runs as it is, with a
-    RuntimeWarning; `why_not` keeps the reason. All memory of a call is kept for the next one.
+    RuntimeWarning unless `quiet`; `why_not` keeps the reason. All memory of a call is kept for the next one.
     Raises TypeError for an argument that is neither an array nor hashable.
     """
-    return Compiled(function)
+    return Compiled(function, quiet)
 
 
 class _Kernels:

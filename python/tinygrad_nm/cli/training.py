@@ -15,6 +15,7 @@ from tinygrad_nm.cli.measures import Tally
 from tinygrad_nm.cli.recipes import SCHEDULES, Recipe, Task
 from tinygrad_nm.data import Loader, Split, random_shift
 from tinygrad_nm.data._sets import Array
+from tinygrad_nm.replay import repeated
 
 EVALUATION_BATCH = 250
 
@@ -64,6 +65,8 @@ class Training:
         self.optimizer = nm.optim.SGD(model.parameters(), recipe.lr, recipe.momentum)
         self.total = recipe.epochs * len(self.loader)
         self.schedule = SCHEDULES[recipe.schedule](self.optimizer, self.total)
+        self.place = ""  # of the present step, for messages
+        self._compiled = nm.compile(self._step, quiet=True)  # lenet1989's subsampling, say, runs as it is
 
     def steps(self) -> Generator[Progress, None, None]:
         """Trains the model in place and yields after every batch; leaving the loop ends the run.
@@ -75,8 +78,11 @@ class Training:
             tally, epoch_begun = Tally(self.task.measure), time.perf_counter()
             for batch, (inputs, targets) in enumerate(self.loader, 1):
                 lr = self.optimizer.lr
-                output, loss = self._step(inputs, targets, f"epoch {epoch}, batch {batch}")
-                tally.add(output, targets, loss)
+                self.place = f"epoch {epoch}, batch {batch}"
+                with np.errstate(over="ignore", invalid="ignore"):  # told by _refuse_infinite, once and with its place
+                    output, loss = self._compiled(inputs, targets)
+                self.schedule.step()
+                tally.add(output.detach().numpy(), targets, loss.item())
                 now = time.perf_counter()
                 done = (epoch - 1) * len(self.loader) + batch
                 yield Progress(
@@ -92,16 +98,16 @@ class Training:
                     (now - begun) / done * (self.total - done),
                 )
 
-    def _step(self, inputs: Array, targets: Array, place: str) -> tuple[Array, float]:
+    def _step(self, inputs: Array, targets: Array) -> tuple[Any, Any]:
         """One step of SGD: the output and the loss before it. A loss that is not finite leaves the weights alone."""
-        with np.errstate(over="ignore", invalid="ignore"):  # told below, once and with its place
-            output = self.model(inputs)
-            loss = self.task.loss(output, targets)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise FloatingPointError(f"train: the loss is {value} in {place}; lower --lr")
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-        self.schedule.step()
-        return output.detach().numpy(), value
+        output = self.model(inputs)
+        loss = self.task.loss(output, targets)
+        repeated(self._refuse_infinite, loss.data, written=())
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return output, loss
+
+    def _refuse_infinite(self, loss: Array) -> None:
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"train: the loss is {loss.item()} in {self.place}; lower --lr")
