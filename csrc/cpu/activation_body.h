@@ -78,7 +78,7 @@ void activation_forward(const ActivationForward<T>& a) {
 
 template <class T>
 void activation_backward(const ActivationBackward<T>& a) {
-    const bool streaming = a.out != a.dy && a.n * int64_t(sizeof(T)) >= streaming_bytes;
+    const bool streaming = a.out != a.dy && a.n * int64_t(sizeof(T)) >= streaming_bytes_of_two;
     with_activation(a.kind, [&](auto formula) {
         for_elements(a.n, activation_work(a.kind, sizeof(T)), [&](int64_t start, int64_t count) {
             const T *dy = a.dy + start, *saved = a.saved + start;

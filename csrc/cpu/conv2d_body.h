@@ -7,8 +7,7 @@
 // (conv2d_scatter_body.h).
 #pragma once
 #include "cpu/conv2d.h"
-#include "cpu/conv2d_interleaved_body.h"
-#include "cpu/conv2d_interleaved_weight_body.h"
+#include "cpu/conv2d_interleaved_passes_body.h"
 #include "cpu/conv2d_phases_body.h"
 #include "cpu/conv2d_scatter_body.h"
 #include "cpu/conv2d_winograd_body.h"

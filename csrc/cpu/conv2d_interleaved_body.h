@@ -3,7 +3,8 @@
 // A vector is one pixel of as many images as it has lanes, so the three passes are sums of products of a
 // vector with a weight (forward and backward-input) or with a vector (backward-weight), whatever the widths
 // and channels. A block of images is interleaved, worked on while it stays in the second-level cache, and
-// written back. Blocks, or shares of them, are the tasks. Backward-weight: conv2d_interleaved_weight_body.h.
+// written back. Blocks, or shares of them, are the tasks. Backward-weight: conv2d_interleaved_weight_body.h;
+// by Winograd's tiles: conv2d_interleaved_winograd_body.h; the passes: conv2d_interleaved_passes_body.h.
 #pragma once
 #include "cpu/activation_body.h"
 #include "cpu/arena.h"
@@ -17,19 +18,18 @@ namespace {
 
 // ---- forward and backward-input: sum over outer, i, j of weight[r] * pixels ----
 
-// Where a tap (i, j) lies in the pixels of one channel, and its number among the taps.
+// Where a tap (i, j) lies in the pixels of one channel, and in the weights.
 struct Tap {
-    int64_t x, index;
+    int64_t x, w;
 };
 
 // y[r * y_stride + q * lanes] = bias[r] + sum over c < outer and the taps of
-//     w[(c * w_taps + tap.index) * rows + r] * x[c * x_outer + tap.x + q * lanes],  a tile of `rows` rows r
-//     and some pixels q.
+//     w[c * w_outer + tap.w + r] * x[c * x_outer + tap.x + q * lanes],  a tile of some rows r and pixels q.
 template <class T>
 struct PixelTile {
     const T *x, *w;
     const Tap* taps;
-    int64_t count, outer, x_outer, w_taps;
+    int64_t count, outer, x_outer, w_outer;
     const T* bias;  // null: none
     T* y;
     int64_t y_stride;
@@ -42,9 +42,9 @@ TINYGRAD_NM_INLINE void compute_tile_of_pixels(const PixelTile<T>& t, const T* x
     const T *w = t.w, *const bias = t.bias;
     const int64_t y_stride = t.y_stride;
     Vec<T> acc[row_count][pixels] = {};
-    for (int64_t c = 0; c < t.outer; ++c, x += t.x_outer, w += t.w_taps * row_count)
+    for (int64_t c = 0; c < t.outer; ++c, x += t.x_outer, w += t.w_outer)
         for (const Tap *tap = t.taps, *end = tap + t.count; tap < end; ++tap) {
-            const T* const weights = w + tap->index * row_count;
+            const T* const weights = w + tap->w;
             Vec<T> pixel[pixels];
 #pragma GCC unroll 6
             for (int q = 0; q < pixels; ++q) pixel[q] = Vec<T>::load(x + tap->x + q * lanes);
@@ -122,9 +122,10 @@ void correlate_interleaved(const InterleavedPlan<T>& plan, const T* x, const T* 
     const Conv2dShape& s = plan.s;
     constexpr int64_t lanes = Vec<T>::lanes;
     const int64_t x_row = plan.width * lanes;
-    Tap taps[most_taps];
-    for (int64_t t = 0; t < plan.taps; ++t) taps[t] = {t / s.kernel_w * x_row + t % s.kernel_w * lanes, t};
     plan.for_filters(filters, [&](int64_t g, const Part& part) {
+        Tap taps[most_taps];
+        for (int64_t t = 0; t < plan.taps; ++t)
+            taps[t] = {t / s.kernel_w * x_row + t % s.kernel_w * lanes, t * part.count};
         const int64_t first = part.begin, wide = pixels_beside(part.count, s.out_w, most_pixels);
         const auto compute = [&](int64_t oh, int64_t ow, int64_t pixels, int64_t tiles) {
             compute_pixels<T>({.x = x + g * s.group_channels * plan.x_plane + oh * x_row + ow * lanes,
@@ -133,7 +134,7 @@ void correlate_interleaved(const InterleavedPlan<T>& plan, const T* x, const T* 
                                .count = plan.taps,
                                .outer = s.group_channels,
                                .x_outer = plan.x_plane,
-                               .w_taps = plan.taps,
+                               .w_outer = plan.taps * part.count,
                                .bias = epilogue.bias ? epilogue.bias + first : nullptr,
                                .y = y + first * plan.y_plane + (oh * s.out_w + ow) * lanes,
                                .y_stride = plan.y_plane,
@@ -149,26 +150,6 @@ void correlate_interleaved(const InterleavedPlan<T>& plan, const T* x, const T* 
             apply_activation<T>(epilogue.activation, epilogue.parameter,
                                 y + o * plan.y_plane + rows.begin * s.out_w * lanes,
                                 rows.count * s.out_w * lanes);
-    });
-}
-
-// out (N, O, OH, OW) = activation(bias + correlation of x (N, C, H, W) with w (O, C/groups, KH, KW)).
-template <class T>
-void conv2d_forward_interleaved(const Conv2dForward<T>& a) {
-    const InterleavedPlan<T> plan(a.shape);
-    const Conv2dShape& s = a.shape;
-    Scratch weights(s.filters * plan.depth, sizeof(T));
-    T* const packed = static_cast<T*>(weights.data);
-    pack_filters(plan, a.w, packed);
-    const Epilogue<T> epilogue = {a.bias, BiasAxis::rows, a.activation, a.parameter};
-    parallel_for(plan.blocks, plan.work(), [&](int64_t block) {
-        Scratch x_memory(s.channels * plan.x_plane, sizeof(T)), y_memory(s.filters * plan.y_plane, sizeof(T));
-        T *const x = static_cast<T*>(x_memory.data), *const y = static_cast<T*>(y_memory.data);
-        plan.interleave_x(a.x, block, x);
-        for (int64_t row = 0; row < s.out_h; ++row)
-            correlate_interleaved(plan, x, packed, epilogue, plan.filters(), Part(row, 1), y);
-        deinterleave_strips(plan.rows_of_y(a.out, plan.filters()), block * plan.lanes, plan.used(block),
-                            {0, s.out_w, s.out_w}, y);
     });
 }
 
@@ -217,7 +198,7 @@ void correlate_back_interleaved(const InterleavedPlan<T>& plan, const T* dy, con
                 int64_t count = 0;
                 for (int64_t i = i_begin; i < i_end; ++i)
                     for (int64_t j = j_begin; j < j_end; ++j)
-                        taps[count++] = {-i * plan.dy_row - j * lanes, i * s.kernel_w + j};
+                        taps[count++] = {-i * plan.dy_row - j * lanes, (i * s.kernel_w + j) * part.count};
                 compute_pixels<T>({.x = dy + g * s.group_filters * plan.dy_plane + top * plan.dy_row +
                                         (margin + left) * lanes,
                                    .w = packed + first * rows,
@@ -225,7 +206,7 @@ void correlate_back_interleaved(const InterleavedPlan<T>& plan, const T* dy, con
                                    .count = count,
                                    .outer = s.group_filters,
                                    .x_outer = plan.dy_plane,
-                                   .w_taps = plan.taps,
+                                   .w_outer = plan.taps * part.count,
                                    .bias = nullptr,
                                    .y = dx + first * plane + ((h - dx_rows.begin) * s.width + w) * lanes,
                                    .y_stride = plane,
@@ -234,26 +215,6 @@ void correlate_back_interleaved(const InterleavedPlan<T>& plan, const T* dy, con
             }
         }
     }
-}
-
-// out (N, C, H, W) from dy (N, O, OH, OW), w (O, C/groups, KH, KW): the sum in conv2d.h.
-template <class T>
-void conv2d_backward_input_interleaved(const Conv2dBackwardInput<T>& a) {
-    const InterleavedPlan<T> plan(a.shape);
-    const Conv2dShape& s = a.shape;
-    const int64_t image = s.channels * s.height * s.width;
-    Scratch weights(s.filters * plan.depth, sizeof(T));
-    T* const packed = static_cast<T*>(weights.data);
-    pack_channels(plan, a.w, packed);
-    parallel_for(plan.blocks, plan.work(), [&](int64_t block) {
-        Scratch dy_memory(s.filters * plan.dy_plane, sizeof(T)), dx_memory(image * plan.lanes, sizeof(T));
-        T *const dy = static_cast<T*>(dy_memory.data), *const dx = static_cast<T*>(dx_memory.data);
-        const int64_t begin = block * plan.lanes;
-        interleave_strips(dy, plan.rows_of_y(a.dy, plan.filters()), begin, plan.used(block),
-                          plan.dy_layout());
-        correlate_back_interleaved(plan, dy, packed, Part(0, s.height), dx);
-        deinterleave(a.out + begin * image, image, plan.used(block), dx, image);
-    });
 }
 
 }  // namespace

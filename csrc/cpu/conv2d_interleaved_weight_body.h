@@ -7,8 +7,9 @@
 namespace tinygrad_nm {
 namespace {
 
-constexpr int tile_taps = 5, most_filters = most_sums / tile_taps;  // of a register tile
-constexpr int64_t first_cache_rows = 20 << 10;                      // bytes of the gradient, see below
+constexpr int tile_taps = 5, most_filters = most_sums / tile_taps;    // of a register tile
+constexpr int most_tile_taps = smaller(6, most_sums / most_filters);  // where five are not all of a row
+constexpr int64_t first_cache_rows = 20 << 10;                        // bytes of the gradient, see below
 
 // sums[r * sums_stride + t] = (`first`: 0, else itself) + sum over the pixels of dy[r * dy_plane + pixel] *
 // x[tap[t] + pixel].
@@ -31,13 +32,13 @@ void add_taps(const TapTile<T>& t) {
         const T* const x_row = t.x + y * t.x_row;
         const T* const dy_row = t.dy + y * t.dy_row;
         const T* tap[tap_count];
-#pragma GCC unroll 5
+#pragma GCC unroll 6
         for (int k = 0; k < tap_count; ++k) tap[k] = x_row + t.taps[k];
         for (int64_t p = 0; p < width; p += lanes) {
             Vec<T> gradient[row_count];
 #pragma GCC unroll 4
             for (int r = 0; r < row_count; ++r) gradient[r] = Vec<T>::load(dy_row + r * dy_plane + p);
-#pragma GCC unroll 5
+#pragma GCC unroll 6
             for (int k = 0; k < tap_count; ++k) {
                 const Vec<T> pixel = in_register(Vec<T>::load(tap[k] + p));
 #pragma GCC unroll 4
@@ -50,21 +51,31 @@ void add_taps(const TapTile<T>& t) {
     if (!t.first)
 #pragma GCC unroll 4
         for (int r = 0; r < row_count; ++r)
-#pragma GCC unroll 5
+#pragma GCC unroll 6
             for (int k = 0; k < tap_count; ++k)
                 acc[r][k] = Vec<T>::load(sums + (r * stride + k) * lanes) + acc[r][k];
 #pragma GCC unroll 4
     for (int r = 0; r < row_count; ++r)
-#pragma GCC unroll 5
+#pragma GCC unroll 6
         for (int k = 0; k < tap_count; ++k) acc[r][k].store(sums + (r * stride + k) * lanes);
 }
 
 template <class T, int rows>
 struct AddTapsOf {
-    static constexpr void (*of[tile_taps])(const TapTile<T>&) = {add_taps<T, rows, 1>, add_taps<T, rows, 2>,
-                                                                 add_taps<T, rows, 3>, add_taps<T, rows, 4>,
-                                                                 add_taps<T, rows, 5>};
+    static constexpr void (*of[6])(const TapTile<T>&) = {
+        add_taps<T, rows, 1>, add_taps<T, rows, 2>, add_taps<T, rows, 3>,
+        add_taps<T, rows, 4>, add_taps<T, rows, 5>, add_taps<T, rows, most_tile_taps>};
 };
+
+template <class T>
+void add_taps(const TapTile<T>& tile, int64_t row_count, int64_t tap_count) {
+    using Add = void (*)(const TapTile<T>&);
+    static constexpr const Add* of[4] = {AddTapsOf<T, 1>::of, AddTapsOf<T, smaller(2, most_filters)>::of,
+                                         AddTapsOf<T, smaller(3, most_filters)>::of,
+                                         AddTapsOf<T, most_filters>::of};
+    static_assert(1 <= most_filters && most_filters <= 4);
+    of[row_count - 1][tap_count - 1](tile);
+}
 
 // Interleaved rows of dy (O, rows, margin + OW + margin, lane), of which the first is row `first` of y.
 template <class T>
@@ -80,11 +91,6 @@ template <class T>
 void add_weight_gradient(const InterleavedPlan<T>& plan, const T* x, const GradientRows<T>& dy,
                          const Part& filters, bool start, T* sums) {
     constexpr int64_t lanes = Vec<T>::lanes;
-    using Add = void (*)(const TapTile<T>&);
-    static constexpr const Add* of[4] = {AddTapsOf<T, 1>::of, AddTapsOf<T, smaller(2, most_filters)>::of,
-                                         AddTapsOf<T, smaller(3, most_filters)>::of,
-                                         AddTapsOf<T, most_filters>::of};
-    static_assert(1 <= most_filters && most_filters <= 4);
     const Conv2dShape& s = plan.s;
     const int64_t group_filters = smaller(filters.count, s.group_filters), x_row = plan.width * lanes;
     const int64_t parts = divide_up(group_filters, most_filters), groups = filters.count / group_filters;
@@ -98,19 +104,19 @@ void add_weight_gradient(const InterleavedPlan<T>& plan, const T* x, const Gradi
         const Part part(group_filters, parts, index / cuts % parts), rows(dy.count, cuts, index % cuts);
         const int64_t first = g * group_filters + part.begin;
         for (int64_t tap = 0; tap < plan.depth; tap += tile_taps)
-            of[part.count - 1][smaller(tile_taps, plan.depth - tap) - 1](
-                {.x = x + g * s.group_channels * plan.x_plane + (dy.first + rows.begin) * x_row,
-                 .dy =
-                     dy.data + (filters.begin + first) * dy.plane + rows.begin * plan.dy_row + margin * lanes,
-                 .taps = offsets + tap,
-                 .height = rows.count,
-                 .width = s.out_w,
-                 .x_row = x_row,
-                 .dy_row = plan.dy_row,
-                 .dy_plane = dy.plane,
-                 .sums = sums + (first * plan.depth + tap) * lanes,
-                 .sums_stride = plan.depth,
-                 .first = start && rows.begin == 0});
+            add_taps<T>({.x = x + g * s.group_channels * plan.x_plane + (dy.first + rows.begin) * x_row,
+                         .dy = dy.data + (filters.begin + first) * dy.plane + rows.begin * plan.dy_row +
+                               margin * lanes,
+                         .taps = offsets + tap,
+                         .height = rows.count,
+                         .width = s.out_w,
+                         .x_row = x_row,
+                         .dy_row = plan.dy_row,
+                         .dy_plane = dy.plane,
+                         .sums = sums + (first * plan.depth + tap) * lanes,
+                         .sums_stride = plan.depth,
+                         .first = start && rows.begin == 0},
+                        part.count, smaller(tile_taps, plan.depth - tap));
     }
 }
 
@@ -140,35 +146,6 @@ void add_partials(T* out, const T* partial, int64_t partials, int64_t size) {
         for (int64_t p = 1; p < partials; ++p) total += partial[p * size + i];
         out[i] = total;
     }
-}
-
-// out (O, C/groups, KH, KW) from x (N, C, H, W), dy (N, O, OH, OW): the sum in conv2d.h. The blocks are dealt
-// to a number of partial sums that depends on the shape alone.
-template <class T>
-void conv2d_backward_weight_interleaved(const Conv2dBackwardWeight<T>& a) {
-    const InterleavedPlan<T> plan(a.shape);
-    const Conv2dShape& s = a.shape;
-    constexpr int64_t lanes = Vec<T>::lanes;
-    const int64_t size = s.filters * plan.depth, partials = smaller(plan.blocks, weight_partials);
-    Scratch memory(partials * size, sizeof(T));
-    T* const partial = static_cast<T*>(memory.data);
-    parallel_for(partials, plan.work() * double(plan.blocks) / double(partials), [&](int64_t index) {
-        Scratch x_memory(s.channels * plan.x_plane, sizeof(T)),
-            dy_memory(s.filters * plan.dy_plane, sizeof(T));
-        Scratch sums_memory(size * lanes, sizeof(T));
-        T *const x = static_cast<T*>(x_memory.data), *const dy = static_cast<T*>(dy_memory.data);
-        T* const sums = static_cast<T*>(sums_memory.data);
-        const Part part(plan.blocks, partials, index);
-        for (int64_t block = part.begin; block < part.begin + part.count; ++block) {
-            plan.interleave_x(a.x, block, x);
-            interleave_strips(dy, plan.rows_of_y(a.dy, plan.filters()), block * lanes, plan.used(block),
-                              plan.dy_layout());
-            add_weight_gradient(plan, x, {dy, plan.dy_plane, 0, s.out_h}, plan.filters(), block == part.begin,
-                                sums);
-        }
-        add_lanes(partial + index * size, sums, size);
-    });
-    add_partials(a.out, partial, partials, size);
 }
 
 }  // namespace

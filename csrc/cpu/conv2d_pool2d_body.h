@@ -1,7 +1,7 @@
 // Convolution, activation and pooling fused, on blocks of interleaved images (conv2d_interleaved_body.h);
 // shapes and sums in conv2d_pool2d.h.
 #pragma once
-#include "cpu/conv2d_interleaved_weight_body.h"
+#include "cpu/conv2d_interleaved_passes_body.h"
 #include "cpu/conv2d_pool2d.h"
 
 namespace tinygrad_nm {
@@ -126,6 +126,10 @@ struct PooledPlan : InterleavedPlan<T> {
                 down};
     }
     RowLayout out_layout() const { return {0, across, across}; }
+    // Tiles of outputs must not reach from one row of windows into the next, nor beyond the last.
+    Winograd winograd(Winograd asked) const {
+        return pool.height % tile_side || this->s.out_h % pool.height ? Winograd::never : asked;
+    }
 };
 
 // Row i of out (filters, down, across, lane) from y (O, OH, OW, lane), of one block.
@@ -147,9 +151,7 @@ void conv2d_pool2d_forward(const Conv2dPool2dForward<T>& a) {
     const PooledPlan<T> plan(a.conv.shape, a.pool);
     const Conv2dShape& s = plan.s;
     constexpr int64_t lanes = Vec<T>::lanes;
-    Scratch weights(s.filters * plan.depth, sizeof(T));
-    T* const packed = static_cast<T*>(weights.data);
-    pack_filters(plan, a.conv.w, packed);
+    const OutputFilters<T> weights(plan, a.conv.w, plan.winograd(a.conv.winograd));
     const Epilogue<T> epilogue = {a.conv.bias, BiasAxis::rows, a.conv.activation, a.conv.parameter};
     const int64_t tasks = plan.cuts.tasks;
     parallel_for(plan.blocks * tasks, plan.work() / double(tasks), [&](int64_t index) {
@@ -161,11 +163,14 @@ void conv2d_pool2d_forward(const Conv2dPool2dForward<T>& a) {
         T* const y = a.y ? a.y + block * size : static_cast<T*>(y_memory.data);
         T* const out = static_cast<T*>(out_memory.data);
         plan.interleave_x(a.conv.x, block, x);
-        for (int64_t i = 0; i < plan.down; ++i) {
-            correlate_interleaved(plan, x, packed, epilogue, filters, Part(i * a.pool.height, a.pool.height),
-                                  y);
-            with_pool(a.pool,
-                      [&](auto kind) { pool_interleaved<T, decltype(kind)>(plan, filters, i, y, out); });
+        const int64_t rows = weights.rows_at_once(plan, a.pool.height), end = plan.down * a.pool.height;
+        for (int64_t row = 0; row < end; row += rows) {
+            const Part part(row, smaller(rows, end - row));
+            weights.correlate(plan, x, epilogue, filters, part, y);
+            with_pool(a.pool, [&](auto kind) {
+                for (int64_t i = row / a.pool.height; i * a.pool.height < row + part.count; ++i)
+                    pool_interleaved<T, decltype(kind)>(plan, filters, i, y, out);
+            });
         }
         deinterleave_strips(plan.rows_of_out(a.out, filters), block * lanes, plan.used(block),
                             plan.out_layout(), out);
@@ -231,7 +236,8 @@ void spread_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<T>
 template <class T>
 struct BackwardTask {
     Part blocks, filters;  // of dw and db; dx wants all filters, unless it is left to correlate_back_strips
-    Part dx_rows;          // ... or none
+    bool by_tiles;         // Winograd's, of dw, and of dx unless it is left so
+    Part dx_part;          // of its channels, by tiles, or rows, or none
     const T* packed;       // weights for dx
     T* dz;                 // (N, O, OH, OW) of these filters, for correlate_back_strips, or null
     T *weight_sum, *bias_sum;  // (O, C/groups * KH * KW), (O,)
@@ -244,17 +250,20 @@ void backward_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<
                           const BackwardTask<T>& task) {
     constexpr int64_t lanes = Vec<T>::lanes;
     const Conv2dShape& s = plan.s;
-    const Part all = task.dx_rows.count ? plan.filters() : task.filters, &own = task.filters;
+    const Part all = task.dx_part.count ? plan.filters() : task.filters, &own = task.filters;
     const int64_t size = a.dw ? own.count * plan.depth : 0, dx_row = s.width * lanes;
-    const bool by_rows = !a.dx && size * lanes * int64_t(sizeof(T)) <= few_sums_bytes;
+    const bool by_tiles = task.by_tiles,
+               by_rows = !a.dx && !by_tiles && size * lanes * int64_t(sizeof(T)) <= few_sums_bytes;
     const int64_t dz_plane = by_rows ? a.pool.height * plan.dy_row : plan.dy_plane;
     Scratch x_memory(a.dw ? s.channels * plan.x_plane : 0, sizeof(T));
     Scratch dz_memory(s.filters * dz_plane, sizeof(T)), dout_memory(plan.pooled * lanes, sizeof(T));
-    Scratch dx_memory(s.channels * task.dx_rows.count * dx_row, sizeof(T));
+    Scratch dx_memory(s.channels * (by_tiles ? plan.x_plane : task.dx_part.count * dx_row), sizeof(T));
     Scratch sums_memory((size + s.filters) * lanes, sizeof(T));
+    Scratch tiles_memory(by_tiles && a.dw ? winograd_points * sums_point<T>(s, own) : 0, sizeof(T));
     T *const x = static_cast<T*>(x_memory.data), *const dz = static_cast<T*>(dz_memory.data);
     T *const dout = static_cast<T*>(dout_memory.data), *const dx = static_cast<T*>(dx_memory.data);
     T *const sums = static_cast<T*>(sums_memory.data), *const bias_sums = sums + size * lanes;
+    T* const tiles = static_cast<T*>(tiles_memory.data);
     store_zeros(bias_sums, s.filters);
     const int64_t filled = plan.down * a.pool.height;
     for (int64_t block = task.blocks.begin; block < task.blocks.begin + task.blocks.count; ++block) {
@@ -271,25 +280,34 @@ void backward_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<
                                bias_sums);
             if (a.dw && by_rows) add_weight_gradient(plan, x, rows, own, start && i == 0, sums);
         }
-        if (a.dw && !by_rows) add_weight_gradient(plan, x, {dz, dz_plane, 0, filled}, own, start, sums);
+        if (by_tiles)
+            add_tile_gradients<T>(plan, x, dz,
+                                  {a.dw ? own : Part(0, 0), task.dx_part, task.packed, tiles, start, dx});
+        else if (a.dw && !by_rows)
+            add_weight_gradient(plan, x, {dz, dz_plane, 0, filled}, own, start, sums);
         if (task.dz)
             deinterleave_strips(plan.rows_of_y(task.dz, own), begin, used, plan.dy_layout(),
                                 dz + own.begin * dz_plane);
-        if (!task.dx_rows.count) continue;
+        if (!task.dx_part.count) continue;
+        if (by_tiles) {
+            write_tiles_of_inputs(plan, block, task.dx_part, dx, a.dx);
+            continue;
+        }
         for (int64_t o = 0; o < s.filters; ++o)
             store_zeros(dz + o * dz_plane + filled * plan.dy_row, (s.out_h - filled) * plan.dy_row / lanes);
-        correlate_back_interleaved(plan, dz, task.packed, task.dx_rows, dx);
+        correlate_back_interleaved(plan, dz, task.packed, task.dx_part, dx);
         const Strips<T> to = {a.dx,
                               s.channels * s.height * s.width,
                               s.channels,
                               s.height,
                               s.width,
-                              task.dx_rows.count,
+                              task.dx_part.count,
                               1,
                               0,
-                              task.dx_rows.begin};
+                              task.dx_part.begin};
         deinterleave_strips(to, begin, used, {0, s.width, s.width}, dx);
     }
+    if (by_tiles && a.dw) finish_weight_tiles(plan, own, tiles, sums);
     add_lanes(task.weight_sum + own.begin * plan.depth, sums, size);
     add_lanes(task.bias_sum + own.begin, bias_sums + own.begin * lanes, own.count);
 }
@@ -334,26 +352,29 @@ void conv2d_pool2d_backward(const Conv2dPool2dBackward<T>& a) {
     const Conv2dShape& s = a.conv.shape;
     const bool cut = a.dx && plan.cuts.strips > 1;
     const int64_t size = a.dw ? s.filters * plan.depth : 0, partials = smaller(plan.blocks, weight_partials);
-    Scratch weights(a.dx ? s.filters * plan.depth : 0, sizeof(T));
+    const bool by_tiles =
+        gradients_by_tiles(plan, plan.winograd(a.conv.winograd), a.dw != nullptr, a.dx && !cut);
+    const InputFilters<T> weights(plan, a.conv.w, by_tiles && !cut, a.dx != nullptr);
     Scratch gradient(cut ? s.batch * s.filters * s.out_h * s.out_w : 0, sizeof(T));
     Scratch memory(partials * (size + s.filters), sizeof(T));
-    T *const packed = static_cast<T*>(weights.data), *const partial = static_cast<T*>(memory.data);
+    T* const partial = static_cast<T*>(memory.data);
     T *const bias_partial = partial + partials * size, *const dz = static_cast<T*>(gradient.data);
-    if (a.dx) pack_channels(plan, a.conv.w, packed);
-    const int64_t tasks = plan.cuts.tasks, rows = a.dx && !cut ? s.height : 0;
+    const int64_t tasks = plan.cuts.tasks;
+    const int64_t dx_parts = !a.dx || cut ? 0 : by_tiles ? s.channels : s.height;
     const double work = (a.dx ? 2 : 1) * plan.work() * double(plan.blocks) / double(partials * tasks);
     parallel_for(partials * tasks, work, [&](int64_t index) {
         const int64_t i = index / tasks, task = index % tasks;
         backward_interleaved(plan, a,
                              BackwardTask<T>{.blocks = Part(plan.blocks, partials, i),
                                              .filters = plan.filters(task),
-                                             .dx_rows = Part(rows, tasks, task),
-                                             .packed = packed,
+                                             .by_tiles = by_tiles,
+                                             .dx_part = Part(dx_parts, tasks, task),
+                                             .packed = weights.data,
                                              .dz = cut ? dz : nullptr,
                                              .weight_sum = partial + i * size,
                                              .bias_sum = bias_partial + i * s.filters});
     });
-    if (cut) correlate_back_strips<T>(s, dz, packed, a.dx);
+    if (cut) correlate_back_strips<T>(s, dz, weights.data, a.dx);
     if (a.dw) add_partials(a.dw, partial, partials, size);
     if (a.db) add_partials(a.db, bias_partial, partials, s.filters);
 }

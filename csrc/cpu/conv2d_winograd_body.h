@@ -31,14 +31,6 @@ constexpr int64_t round_up(int64_t n, int64_t unit) {
     return divide_up(n, unit) * unit;
 }
 
-// n numbers rounded up to an odd number of cache lines: the same number of 36 points that lie so far apart
-// falls into 36 different sets of a cache.
-template <class T>
-constexpr int64_t point_stride(int64_t n) {
-    constexpr int64_t line = 64 / sizeof(T);
-    return (divide_up(n, line) | 1) * line;
-}
-
 // Planes (N, channels, height, width) cut into tiles: tile (y, x) begins at row y * step - top, column
 // x * step - left; outside of the plane there are zeros.
 template <class T>

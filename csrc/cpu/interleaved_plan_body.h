@@ -131,19 +131,25 @@ struct InterleavedPlan {
                 s.out_h};
     }
     Part filters() const { return Part(0, s.filters); }
+    Part channels() const { return Part(0, s.channels); }
     // The filters of task `task` of a block; of one group, where there are several tasks.
     Part filters(int64_t task) const { return Part(s.filters, cuts.tasks, task); }
-    // ... and those of each group g among them, in parts for register tiles: visit(g, part).
+    // ... and those of each group g among them, in parts of at most `rows` for register tiles: visit(g,
+    // part).
     template <class Visit>
-    void for_filters(const Part& filters, const Visit& visit) const {
+    void for_filters(const Part& filters, const Visit& visit, int64_t rows) const {
         for (int64_t g = 0; g < s.groups; ++g) {
             const Part group = cuts.tasks > 1 ? filters : Part(g * s.group_filters, s.group_filters);
-            const int64_t parts = divide_up(group.count, filter_rows);
+            const int64_t parts = divide_up(group.count, rows);
             for (int64_t b = 0; b < parts; ++b) {
                 const Part part(group.count, parts, b);
                 visit(g, Part(group.begin + part.begin, part.count));
             }
         }
+    }
+    template <class Visit>
+    void for_filters(const Part& filters, const Visit& visit) const {
+        for_filters(filters, visit, filter_rows);
     }
     RowLayout dy_layout() const { return {margin, s.out_w, s.out_w + 2 * margin}; }
 };

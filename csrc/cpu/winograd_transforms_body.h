@@ -4,19 +4,29 @@
 //     y = A'[(G g) * (B' d)]            d: 6 inputs, g: K taps, y: R outputs, *: number by number,
 // for the points 0, 1, -1, 2, -2 and infinity, whatever R and K: B belongs to the points alone. Its transpose
 // gives the gradient of the taps, G'[(A dy) * (B' d)]. Row q of A is (1, p, p^2, ..) at point p, the last one
-// picks the last number (infinity); G is the same for K taps times 1/4, -1/6, -1/6, 1/24, 1/24, 1. So there
-// are three functions: `filter_inputs` (B'), `evaluate` (A or G) and `interpolate` (A' or G'). B and A hold
+// picks the last number (infinity); G is the same for K taps times 1/4, -1/6, -1/6, 1/24, 1/24, 1. B gives
+// the gradient of the inputs, B[(G g) * (A dy)]. So there are four functions: FilterInputs (B'), SpreadInputs
+// (B), Evaluate (A or G) and Interpolate (A' or G'). B and A hold
 // integers; all fractions are in G, and integers times 576 = 24^2 stay integers there, in two dimensions.
 //
 // Each is applied to the columns of a tile, then to the rows. A vector is one pixel of several channels.
 #pragma once
 #include "cpu/isa/vector.h"
+#include "cpu/tile_body.h"
 
 namespace tinygrad_nm {
 namespace {
 
 constexpr int winograd_size = 6;                                // of a tile of inputs
 constexpr int winograd_points = winograd_size * winograd_size;  // numbers of a transformed tile
+
+// n numbers rounded up to an odd number of cache lines: the same number of 36 points that lie so far apart
+// falls into 36 different sets of a cache.
+template <class T>
+constexpr int64_t point_stride(int64_t n) {
+    constexpr int64_t line = 64 / sizeof(T);
+    return (divide_up(n, line) | 1) * line;
+}
 
 // The factors of G at the six points.
 template <class T>
@@ -43,6 +53,23 @@ struct FilterInputs {
         v[3] = even2 + odd2;
         v[4] = even2 - odd2;
         v[5] = fma(four, d[1], fma(-five, d[3], d[5]));
+    }
+};
+
+// d = B m, the transpose of the above.
+template <class T>
+struct SpreadInputs {
+    static constexpr int in = winograd_size, out = winograd_size;
+    static TINYGRAD_NM_INLINE void along(const Vec<T> (&m)[in], Vec<T> (&d)[out]) {
+        const Vec<T> four = Vec<T>::broadcast(4), five = Vec<T>::broadcast(5);
+        const Vec<T> even1 = m[1] + m[2], odd1 = m[1] - m[2];
+        const Vec<T> even2 = m[3] + m[4], half = m[3] - m[4], odd2 = half + half;
+        d[0] = four * m[0];
+        d[1] = fma(four, m[5] - odd1, -odd2);
+        d[2] = -fma(five, m[0], fma(four, even1, even2));
+        d[3] = fma(-five, m[5], odd1 + odd2);
+        d[4] = m[0] + (even1 + even2);
+        d[5] = m[5];
     }
 };
 

@@ -302,8 +302,9 @@ void check_threads() {
     set_max_threads(before);
 }
 
-// Results from 48 MiB up are written past the caches: what stands before the first whole vector and after the
-// last one, and the borders of the tasks, must come out like all else, and nothing beside the array.
+// Results from 32 or 48 MiB up are written past the caches: what stands before the first whole vector and
+// after the last one, and the borders of the tasks, must come out like all else, and nothing beside the
+// array.
 void check_large() {
     constexpr size_t n = 13'000'001, before = 3, after = 8;  // so begin and end are not those of a vector
     constexpr float mark = 77;

@@ -28,7 +28,7 @@ Case square(int64_t batch, int64_t channels, int64_t height, int64_t width, int6
 // Whole numbers of at most 4 in size, those of `multiples` times 576 and the others at most 1 in float: sums
 // of products in the transforms must not need more bits than a number has.
 template <class T>
-void check_exact(const Case& c) {
+void check_exact(const Case& c, Winograd winograd = Winograd::always) {
     Problem<T> forward(c.shape());
     const int most = sizeof(T) == 4 ? 1 : 4;
     for (std::vector<T>* array : {&forward.x, &forward.w, &forward.dy})
@@ -38,8 +38,8 @@ void check_exact(const Case& c) {
     for (T& value : gradient.dy) value *= denominators;
     const auto expected = forward.by_loops(), expected_gradient = gradient.by_loops();
     for_each_isa([&](const std::string& isa) {
-        const auto got = forward.by_kernels(Winograd::always);
-        const auto got_gradient = gradient.by_kernels(Winograd::always);
+        const auto got = forward.by_kernels(winograd);
+        const auto got_gradient = gradient.by_kernels(winograd);
         const std::string where = isa + (sizeof(T) == 4 ? " float " : " double ") + c.text();
         CHECK_THAT(got.y == expected.y, "forward " + where);
         CHECK_THAT(got.dx == expected.dx, "backward-input " + where);
@@ -113,6 +113,23 @@ TEST(winograd_of_phases) {
     Case blocks = square(12, 4, 230, 225, 1, 11, {0, 0, 0, 0}, 1);
     blocks.geometry.stride_h = blocks.geometry.stride_w = 4;
     check_exact<float>(blocks);
+}
+
+// Where channels are few the tiles are made of interleaved images: the second layers of LeNet-5 and of a
+// smaller one, padding, groups.
+TEST(winograd_on_interleaved_images) {
+    const Case cases[] = {square(40, 6, 14, 14, 16, 5, {0, 0, 0, 0}, 1),
+                          square(17, 4, 12, 12, 12, 5, {0, 0, 0, 0}, 1),
+                          square(16, 12, 9, 8, 10, 5, {2, 1, 0, 4}, 2)};
+    for (const Case& c : cases) {
+        check_exact<float>(c, Winograd::where_it_pays);
+        check_exact<double>(c, Winograd::where_it_pays);
+        const Problem<float> p(c.shape(), false);
+        for_each_isa([&](const std::string& isa) {
+            const auto plain = p.by_kernels(), tiles = p.by_kernels(Winograd::where_it_pays);
+            CHECK_THAT(tiles.y != plain.y && tiles.dx != plain.dx, isa + " by tiles " + c.text());
+        });
+    }
 }
 
 TEST(winograd_bias_and_activation) {

@@ -18,12 +18,6 @@ std::atomic<bool>& winograd_flag(const std::string& dtype) {
 }
 
 template <class T>
-Winograd winograd_choice() {
-    const bool on = sizeof(T) == 4 ? winograd_float32 : winograd_float64;
-    return on && winograd_forbidden == 0 ? Winograd::where_it_pays : Winograd::never;
-}
-
-template <class T>
 void run_forward(Operation& op, py::handle out, py::handle x_in, py::handle w_in, py::handle bias_in,
                  const ConvGeometry& geometry, std::string_view activation, double parameter) {
     const Array<T> y = op.output<T>("out", out);
@@ -86,6 +80,14 @@ void backward_weight(py::handle out, py::handle x, py::handle dy, const ConvGeom
 }
 
 }  // namespace
+
+template <class T>
+Winograd winograd_choice() {
+    const bool on = sizeof(T) == 4 ? winograd_float32 : winograd_float64;
+    return on && winograd_forbidden == 0 ? Winograd::where_it_pays : Winograd::never;
+}
+template Winograd winograd_choice<float>();
+template Winograd winograd_choice<double>();
 
 void bind_conv2d(py::module_& m) {
     m.def("conv2d_forward", &forward, py::arg("out"), py::arg("x"), py::arg("w"), py::arg("bias"),

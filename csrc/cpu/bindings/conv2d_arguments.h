@@ -34,4 +34,8 @@ inline double conv2d_work(const Conv2dShape& s) {
            double(s.filters * s.group_channels * s.kernel_h * s.kernel_w);
 }
 
+// What the process, and this thread, allow of Winograd's algorithm for convolutions of this type.
+template <class T>
+Winograd winograd_choice();
+
 }  // namespace tinygrad_nm

@@ -61,7 +61,8 @@ void run_forward(Operation& op, py::handle out, py::handle y_in, py::handle x_in
         bias = op.input<T>("bias", bias_in);
         op.expect_shape("bias", bias.shape, {shape.filters}, "one for each filter");
     }
-    const Conv2dForward<T> conv = {nullptr, x.data, w.data, bias.data, shape, kind, T(parameter)};
+    const Conv2dForward<T> conv = {nullptr, x.data, w.data,       bias.data,
+                                   shape,   kind,   T(parameter), winograd_choice<T>()};
     op.run(conv2d_work(shape), [&] {
         kernels<T>().conv2d_pool2d_forward({result.data, y.data, conv, pool});
     });
@@ -99,7 +100,8 @@ void run_backward(Operation& op, const std::array<py::handle, 3>& gradients, py:
     T* const dx = gradient<T>(op, "dx", gradients[0], x.shape);
     T* const dw = gradient<T>(op, "dw", gradients[1], w.shape);
     T* const db = gradient<T>(op, "db", gradients[2], {shape.filters});
-    const Conv2dForward<T> conv = {nullptr, x.data, w.data, nullptr, shape, kind, T(parameter)};
+    const Conv2dForward<T> conv = {nullptr, x.data, w.data,       nullptr,
+                                   shape,   kind,   T(parameter), winograd_choice<T>()};
     op.run(2 * conv2d_work(shape), [&] {
         kernels<T>().conv2d_pool2d_backward({dx, dw, db, dout.data, y.data, conv, pool, zeros_stay});
     });
