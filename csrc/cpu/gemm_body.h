@@ -19,9 +19,10 @@ constexpr int64_t block_columns = 4096;        // NC: KC x NC of B stay in the t
 constexpr int64_t least_rows = 2 * tile_rows;  // of a task
 constexpr int64_t least_panels = 8;            // of B: each task packs its rows of A again
 constexpr int64_t most_tasks = 15;             // and one, where a block of rows is not smaller anyway
-constexpr int64_t direct_a_panels = 2;         // A is read where it lies for at most so many panels of B
+constexpr int64_t direct_a_panels = 2;         // A is read where it lies for at most so many panels of B,
+constexpr int64_t direct_a_bytes = 64 << 10;   // or if it is so small and B has few columns
 constexpr int64_t direct_b_bytes = 320 << 10;  // B likewise if it stays in the second-level cache,
-constexpr int64_t direct_b_rows = 48;          // or for so few rows of A
+constexpr int64_t direct_b_rows = 16;          // or for so few rows of A
 constexpr int64_t direct_b_most = 32 << 20;    // and at most so many bytes
 constexpr int64_t few_rows = 128;              // with so few columns A streams by
 constexpr int64_t short_depth = 64;        // a block so short is written row by row: C is what takes the time
@@ -31,7 +32,7 @@ constexpr int64_t strip_columns = 512;     // of a large product's parts, each b
 constexpr int64_t strip_rows = 1024;       // about so many columns, in an even number of strips, and rows,
 constexpr int64_t strip_tasks = 8;  // in all about so many parts or more: each packs its columns of B again
 constexpr int next_level = TINYGRAD_NM_VECTOR_BYTES == 64 ? 2 : 3;  // two panels of B fill the first level
-constexpr int64_t packed_depth = 16;                                // rows of B that are packed together
+constexpr int64_t packed_depth = 8;                                 // rows of B that are packed together
 constexpr double task_work = 4e6;            // of a task at least: operations times the bytes of an element
 constexpr double inner_parallel_work = 4e6;  // smaller matrices of a batch are computed by one thread each
 
@@ -277,9 +278,9 @@ void multiply_strips(const Gemm<T>& g) {
     const int64_t across = divide_up(g.n, columns);
     const int64_t enough = equal_block(g.m, divide_up(g.m, divide_up(strip_tasks, across)), 1);
     const int64_t rows = equal_block(g.m, smaller(strip_rows, enough), tile_rows);
-    const int64_t tasks = across * divide_up(g.m, rows);
-    parallel_for(tasks, 2.0 * double(rows) * double(columns) * double(g.k), [&](int64_t task) {
-        const int64_t i = task / across * rows, j = task % across * columns;
+    const int64_t down = divide_up(g.m, rows);
+    parallel_for(across * down, 2.0 * double(rows) * double(columns) * double(g.k), [&](int64_t task) {
+        const int64_t i = task % down * rows, j = task / down * columns;
         Gemm<T> part = g;
         part.m = smaller(rows, g.m - i), part.n = smaller(columns, g.n - j);
         part.a.data += i * g.a.row_stride;
@@ -294,7 +295,10 @@ void multiply_strips(const Gemm<T>& g) {
 template <class T>
 void multiply_blocks(const Gemm<T>& g, bool alone) {
     constexpr int nr = tile_columns<T>;
-    const bool direct_a = g.n <= direct_a_panels * nr && (g.a.row_stride == 1 || g.a.column_stride == 1);
+    const bool few = g.n <= few_rows;
+    const bool small_a = few && g.m * g.k * int64_t(sizeof(T)) <= direct_a_bytes;
+    const bool direct_a =
+        (g.n <= direct_a_panels * nr || small_a) && (g.a.row_stride == 1 || g.a.column_stride == 1);
     const int64_t b_bytes = g.k * g.n * int64_t(sizeof(T));
     const bool small_b = b_bytes <= direct_b_bytes;
     const bool direct_b =
@@ -302,9 +306,8 @@ void multiply_blocks(const Gemm<T>& g, bool alone) {
     const int64_t columns = equal_block(g.n, direct_b ? g.n : block_columns, nr);
     // Few columns: long runs of the rows of A, while all of B stays in the second-level cache. Few rows: so
     // few rows of B at a time that its columns pass by in long runs.
-    const bool few = g.n <= few_rows;
     const int64_t most = few ? few_bytes / (columns * int64_t(sizeof(T)))
-                         : direct_b && !small_b && g.m > tile_rows ? larger(short_depth + 1, g.m)
+                         : direct_b && !small_b && g.m > tile_rows ? short_depth + 1
                                                                    : block_depth<T>;
     const int64_t depth = equal_block(g.k, most, 1);
     if (!alone && !few && !direct_b && g.n >= strip_columns && g.k > few_rows) return multiply_strips(g);
