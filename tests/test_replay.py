@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import copy
 import threading
 import warnings
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import pytest
 
 import tinygrad_nm as nm
 from bindings_cases import KERNELS
-from tinygrad_nm import _cpu, backend, replay
+from tinygrad_nm import _cpu, backend, recording, replay
 
 nn = nm.nn
 NO_STEPS = {"sgd_update", "peak_arithmetic", "peak_memory", "peak_read"}  # the first is a part of SGD's own step
@@ -160,6 +162,48 @@ def test_arguments_are_not_kept() -> None:
 # ---- what is not replayed ------------------------------------------------------------------------------------------
 
 WEIGHT = np.random.default_rng(1).standard_normal((3, 4)).astype(np.float32)
+BUFFER = np.zeros((2, 4), np.float32)
+
+
+def writes_into_a_buffer(x: Any) -> Any:
+    y = nm.linear(x, WEIGHT)
+    nm.tanh(y)
+    y.data *= 2.0
+    return nm.tanh(y)
+
+
+def writes_to_its_argument(x: Any) -> Any:
+    x *= 2.0
+    return nm.linear(x, WEIGHT)
+
+
+def turned_into_text(x: Any) -> Any:
+    y = nm.linear(x, WEIGHT)
+    return y if "-" in repr(y) else nm.tanh(y)
+
+
+def read_by_array(x: Any) -> Any:
+    y = nm.linear(x, WEIGHT)
+    return y if np.array(y)[0, 0] > 0 else nm.tanh(y)
+
+
+def looks_for_anomalies(x: Any) -> Any:
+    with nm.detect_anomaly():
+        return nm.linear(x, WEIGHT)
+
+
+def seeds(x: Any) -> Any:
+    nm.manual_seed(3)
+    return nm.linear(x, WEIGHT)
+
+
+def same_dropout(x: Any) -> Any:
+    nm.manual_seed(3)
+    return nm.dropout(x, 0.5)
+
+
+def named(x: Any) -> Any:
+    return collections.OrderedDict(y=nm.linear(x, WEIGHT))
 
 
 def dropout(x: Any) -> Any:
@@ -211,9 +255,9 @@ def other_results(x: Any) -> Any:
 
 
 REFUSED = {
-    dropout: "dropout is called with other arguments",
+    dropout: "dropout draws anew",
     reads: r"item\(\) reads a value",
-    reads_numpy: r"numpy\(\) reads a value",
+    reads_numpy: r"numpy\(\) reads values",
     by_operators: r"gemm reads an array of shape \(2, 4\), which is new at each call",
     sums: r"no kernel wrote the result of shape \(\)",
     gives_a_number: "returns float",
@@ -221,6 +265,14 @@ REFUSED = {
     writes: "written to in place",
     by_chance: "other arguments",
     other_results: "another result",
+    writes_into_a_buffer: r"tanh|activation_forward reads an array of shape \(2, 3\) that no kernel wrote to",
+    writes_to_its_argument: r"gemm reads an array of shape \(2, 4\) that no kernel wrote to",
+    turned_into_text: "turned into text",
+    read_by_array: "reads values into Python",
+    looks_for_anomalies: "looks at every result",
+    seeds: "manual_seed",
+    same_dropout: "manual_seed",
+    named: "returns OrderedDict",
 }
 
 
@@ -233,12 +285,16 @@ def test_what_cannot_be_repeated_runs_as_it_is(function: Any) -> None:
             x = np.random.default_rng(k).standard_normal((2, 4)).astype(np.float32)
             start = getattr(function, "calls", 0)
             nm.manual_seed(k)
+            again = x.copy()
             got = compiled(x)
             if hasattr(function, "calls"):
                 function.calls = start
             nm.manual_seed(k)
-            expected = function(x)
-            np.testing.assert_array_equal(np.asarray(replay._data(got)), np.asarray(replay._data(expected)))
+            expected = function(again)
+            np.testing.assert_array_equal(x, again)
+            if function is named:
+                got, expected = got["y"], expected["y"]
+            np.testing.assert_array_equal(np.asarray(recording.data_of(got)), np.asarray(recording.data_of(expected)))
 
     with pytest.warns(RuntimeWarning, match=f"compile: {function.__name__} is run as it is: .*{REFUSED[function]}"):
         four_calls()
@@ -271,6 +327,152 @@ def test_a_gradient_that_is_added_to_an_earlier_one() -> None:
         ]
         assert bool(told) == (k == 5)
         assert_same_state(plain, other)
+
+
+def fills_a_buffer(x: Any) -> Any:
+    np.multiply(x, 2.0, out=BUFFER)
+    return nm.linear(BUFFER, WEIGHT)
+
+
+def test_a_buffer_that_numpy_fills_is_never_taken_for_state() -> None:
+    compiled = nm.compile(fills_a_buffer)
+    for k in range(5):
+        x = np.random.default_rng(k).standard_normal((2, 4)).astype(np.float32)
+        np.testing.assert_array_equal(compiled(x).numpy(), fills_a_buffer(x).numpy())
+
+
+def clipped(model: Any, optimizer: Any) -> None:
+    nn.clip_grad_norm(model.parameters(), 3.0)
+
+
+def sets_lr(model: Any, optimizer: Any) -> None:
+    optimizer.lr = 0.9 * optimizer.lr
+
+
+def halves(model: Any, optimizer: Any) -> None:
+    for p in model.parameters():
+        p.grad = nm.tensor(p.grad.data * 0.5)
+
+
+def halves_in_place(model: Any, optimizer: Any) -> None:
+    for p in model.parameters():
+        p.grad.data *= 0.5
+
+
+def halves_data(model: Any, optimizer: Any) -> None:
+    for p in model.parameters():
+        p.grad.data = p.grad.data * 0.5
+
+
+def forgets(model: Any, optimizer: Any) -> None:
+    model.zero_grad()
+
+
+@pytest.mark.filterwarnings("ignore:compile")
+@pytest.mark.parametrize(
+    "touch", [clipped, sets_lr, halves, halves_in_place, halves_data, forgets], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_happens_to_gradients(touch: Any, inside: bool) -> None:
+    """Within the compiled function, or between it and the update, which then is outside."""
+    plain, other = twins(lambda: nn.DeepNetwork((4, 3, 3)))
+    functions = []
+    for model in (plain, other):
+        optimizer = nm.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+        def gradients(x: Any, target: Any, model: Any = model, optimizer: Any = optimizer) -> Any:
+            loss = nm.cross_entropy(model(x), target)
+            optimizer.zero_grad()
+            loss.backward()
+            if inside:
+                touch(model, optimizer)
+            return loss
+
+        functions.append((model, optimizer, gradients))
+    compiled = nm.compile(functions[1][2])
+    for k in range(7):
+        x = np.random.default_rng(k).standard_normal((5, 4)).astype(np.float32) * (1 if k < 3 else 30)
+        for model, optimizer, gradients in functions:
+            (compiled if model is other else gradients)(x, labels(5, k) % 3)
+            if not inside:
+                touch(model, optimizer)
+            optimizer.step()
+        for p, q in zip(plain.parameters(), other.parameters(), strict=True):
+            np.testing.assert_array_equal(p.numpy(), q.numpy())
+            assert (p.grad is None) == (q.grad is None)
+
+
+def test_two_heads_do_not_leave_their_gradients_to_one_another() -> None:
+    models = twins(lambda: nn.Sequential(trunk=nn.Linear(4, 3), a=nn.Linear(3, 2), b=nn.Linear(3, 2)))
+    runs, target = [], np.array([0, 1])
+    for model in models:
+        optimizer = nm.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+        def of(head: Any, model: Any = model, optimizer: Any = optimizer) -> Any:
+            def gradients(x: Any) -> Any:
+                optimizer.zero_grad()
+                loss = nm.cross_entropy(head(model.trunk(x)), target)
+                loss.backward()
+                return loss
+
+            return gradients
+
+        runs.append((of(model.a), of(model.b), optimizer))
+    compiled = [nm.compile(f) for f in runs[1][:2]]
+    for k in range(16):
+        x = np.random.default_rng(k).standard_normal((2, 4)).astype(np.float32)
+        runs[0][k // 4 % 2](x), runs[0][2].step()
+        compiled[k // 4 % 2](x), runs[1][2].step()
+        for p, q in zip(models[0].parameters(), models[1].parameters(), strict=True):
+            np.testing.assert_array_equal(p.numpy(), q.numpy())
+    assert [f.why_not for f in compiled] == [None, None]
+
+
+def test_layouts_plain_values_and_copies() -> None:
+    w = np.random.default_rng(0).standard_normal((40, 60)).astype(np.float32)
+
+    @nm.compile
+    def scaled(x: Any, how: Any) -> Any:
+        y = nm.linear(x, w)
+        return nm.tanh(y) if how[0] is True or str(how[0]) == "-0.0" else y
+
+    for k in range(4):
+        x = np.random.default_rng(k).standard_normal((60, 60)).astype(np.float32)
+        for given in (x, np.asfortranarray(x), x[::-1], nm.tensor(x)):
+            for how in ((1,), (True,), (0.0,), (-0.0,)):
+                expected = scaled.function(given, how).numpy()
+                np.testing.assert_array_equal(scaled(given, how).numpy(), expected)
+    other = copy.deepcopy(scaled)
+    np.testing.assert_array_equal(other(x, (1,)).numpy(), scaled(x, (1,)).numpy())
+    assert not other._plans.keys() - scaled._plans.keys() and len(other._plans) == 1
+
+
+def test_other_layouts_are_not_copied_into_one_that_sums_otherwise() -> None:
+    calls = []
+
+    @nm.compile
+    def counted(x: Any) -> Any:
+        calls.append(x.flags.c_contiguous)
+        return nm.linear(x, WEIGHT)
+
+    for _ in range(4):
+        counted(np.ones((4, 2), np.float32).T)
+        counted(np.ones((2, 4), np.float32))
+    assert calls.count(False) == 4 and calls.count(True) == 2
+
+
+def test_a_method_is_compiled_for_its_object() -> None:
+    class Scaled:
+        def __init__(self, factor: float) -> None:
+            self.w = WEIGHT * np.float32(factor)
+
+        @nm.compile
+        def apply(self, x: Any) -> Any:
+            return nm.linear(x, self.w)
+
+    one, two, x = Scaled(1.0), Scaled(2.0), np.ones((2, 4), np.float32)
+    for _ in range(4):
+        np.testing.assert_array_equal(two.apply(x).numpy(), 2.0 * one.apply(x).numpy())
 
 
 def test_errors_leave_nothing_behind() -> None:
@@ -413,5 +615,5 @@ def test_plans_are_limited() -> None:
 
 def test_every_kernel_says_what_it_writes() -> None:
     written = {kernel.name: kernel.written for kernel in KERNELS}
-    assert {name: places for name, places in written.items() if name not in NO_STEPS} == replay.WRITTEN
-    assert all(hasattr(_cpu, name) for name in replay.WRITTEN)
+    assert {name: places for name, places in written.items() if name not in NO_STEPS} == recording.WRITTEN
+    assert all(hasattr(_cpu, name) for name in recording.WRITTEN)

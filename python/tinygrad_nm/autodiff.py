@@ -22,7 +22,7 @@ from . import backend
 from ._errors import AnomalyError, DtypeError, GradientError, ShapeError
 from .backend import DEVICES
 from .modes import Sweeping, detect_anomaly, enable_grad, layer_path, no_grad, thread
-from .replay import repeated
+from .recording import repeated
 from .tensor import Node, Tensor, value
 
 __all__ = ["alias", "backward", "detect_anomaly", "enable_grad", "grad", "no_grad", "place", "pull_back", "record"]

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import _cpu
 from ._errors import DtypeError, ShapeError
+from .modes import attributes_set, unrepeatable
 
 Array = Any  # numpy.ndarray today; the table below says which types count
 
@@ -92,6 +93,7 @@ def set_winograd(enabled: bool, dtype: Any = np.float32) -> None:
     if not isinstance(enabled, (bool, np.bool_)):
         raise ValueError(f"set_winograd: {enabled!r} is not True or False")
     _cpu.set_winograd(bool(enabled), _float_name("set_winograd", dtype))
+    attributes_set[0] += 1
 
 
 def get_winograd(dtype: Any = np.float32) -> bool:
@@ -108,6 +110,7 @@ def _float_name(operation: str, dtype: Any) -> str:
 @contextmanager
 def without_winograd() -> Iterator[None]:
     """No convolution of this thread runs by Winograd's algorithm within it, whatever `set_winograd` says."""
+    unrepeatable("without_winograd() holds for this call alone")
     _cpu.forbid_winograd(True)
     try:
         yield

@@ -44,7 +44,13 @@ class _Thread(threading.local):
 
 
 thread = _Thread()
-attributes_set = [0]  # how often an attribute of any module was set to something else
+attributes_set = [0]  # how often an attribute of any module was set to something else, or a parameter moved
+
+
+def unrepeatable(why: str) -> None:
+    """Tells a compiled function that is being recorded (replay.py) that what happens now would not happen again."""
+    if thread.modes.recording_of is not None:
+        thread.modes.recording_of.refuse(why)
 
 
 class Sweeping:
@@ -102,6 +108,7 @@ class enable_grad(_mode):
 def detect_anomaly() -> Iterator[None]:
     """Within it the first operation to give NaN or Inf, forward or backward, raises AnomalyError and is named,
     with the layer's path and the optimiser's step. Every result is looked at: for finding a fault, not for speed."""
+    unrepeatable("detect_anomaly() looks at every result")
     modes = thread.modes
     before = modes.anomaly, modes.special
     modes.anomaly = modes.special = True

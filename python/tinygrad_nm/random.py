@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .modes import unrepeatable
+
 
 class _Randomness(threading.local):
     def __init__(self) -> None:
@@ -29,16 +31,19 @@ def manual_seed(seed: int) -> None:
     """Seeds this thread: initial weights, data generators and dropout (0 <= seed < 2**64)."""
     if not 0 <= int(seed) < 2**64:
         raise ValueError(f"manual_seed: {seed} is outside 0 .. 2**64 - 1")
+    unrepeatable("manual_seed() is called")
     _randomness.seed(seed)
 
 
 def generator() -> np.random.Generator:
     """This thread's NumPy generator, seeded by `manual_seed` (0 at the start)."""
+    unrepeatable("random.generator() draws anew at each call")
     return _randomness.generator
 
 
 def next_stream() -> tuple[int, int]:
     """(seed, number) of the next dropout stream of this thread."""
+    unrepeatable("dropout draws anew at each call")
     stream = _randomness.stream
     _randomness.stream = stream + 1
     return _randomness.key, stream
@@ -52,6 +57,7 @@ def get_state() -> dict[str, Any]:
 
 def set_state(state: dict[str, Any]) -> None:
     """Restores what `get_state` gave."""
+    unrepeatable("random.set_state() is called")
     _randomness.seed(state["seed"])
     _randomness.stream = state["stream"]
     _randomness.generator.bit_generator.state = state["generator"]

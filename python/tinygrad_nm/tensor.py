@@ -17,7 +17,7 @@ import numpy as np
 
 from . import backend
 from ._errors import DtypeError, GradientError, ShapeError
-from .modes import thread
+from .modes import unrepeatable
 
 clock = itertools.count(1).__next__
 
@@ -137,6 +137,7 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
+        unrepeatable("a tensor is turned into text")
         text = np.array2string(self.data, separator=", ", prefix="tensor(", threshold=100)
         extra = f", dtype={self.dtype}" if self.dtype != backend.get_default_dtype() else ""
         if self.node is not None:
@@ -158,17 +159,18 @@ class Tensor:
         """The value of a one-element tensor as a Python number."""
         if self.data.size != 1:
             raise ShapeError(f"item: a tensor of shape {self.shape} holds {self.size} values, not one; use numpy()")
-        _read_into_python("item")
+        unrepeatable("item() reads a value into Python")
         return self.data.item()
 
     def numpy(self) -> np.ndarray:
         """A read-only view of the values. Gradients do not flow through it; `detach()` is not needed first."""
-        _read_into_python("numpy")
+        unrepeatable("numpy() reads values into Python")
         view = self.data.view()
         view.flags.writeable = False
         return view
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        unrepeatable("numpy.array() reads values into Python")
         if self.node is not None:
             raise GradientError(
                 "numpy: a tensor that requires a gradient would leave the tape; use detach() or numpy()"
@@ -176,14 +178,12 @@ class Tensor:
         if dtype is not None and np.dtype(dtype) != self.data.dtype:
             if copy is False:
                 raise ValueError(f"numpy: {self.dtype} cannot become {np.dtype(dtype)} without a copy")
-            _read_into_python("numpy")
             return self.data.astype(dtype)
         return self.data.copy() if copy else self.numpy()
 
     def mark_written(self) -> None:
         """Counts a write, so that a rule that saved the old values refuses to use the new ones."""
-        if thread.modes.recording_of is not None:
-            thread.modes.recording_of.refuse(f"a tensor of shape {self.shape} is written to in place")
+        unrepeatable(f"a tensor of shape {self.shape} is written to in place")
         self.version[0] = clock()
 
     def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
@@ -195,12 +195,6 @@ class Tensor:
         from . import autodiff  # which imports this module
 
         autodiff.backward(self, gradient, retain_graph, create_graph)
-
-
-def _read_into_python(how: str) -> None:
-    """What Python makes of a value is not made again by a compiled function."""
-    if thread.modes.recording_of is not None:
-        thread.modes.recording_of.refuse(f"{how}() reads a value into Python")
 
 
 def _rebuild(data: Any, requires_grad: bool) -> Tensor:

@@ -15,7 +15,7 @@ from tinygrad_nm.cli.measures import Tally
 from tinygrad_nm.cli.recipes import SCHEDULES, Recipe, Task
 from tinygrad_nm.data import Loader, Split, random_shift
 from tinygrad_nm.data._sets import Array
-from tinygrad_nm.replay import repeated
+from tinygrad_nm.recording import repeated
 
 EVALUATION_BATCH = 250
 

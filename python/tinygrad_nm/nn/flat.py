@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .. import backend
+from ..modes import attributes_set
 from ..tensor import clock
 from .module import Parameter
 
@@ -24,6 +25,7 @@ class FlatGroup:
         xp = backend.xp(first)
         self.data = xp.empty(ends[-1], first.dtype)
         self.gradient = xp.zeros(ends[-1], first.dtype)
+        attributes_set[0] += 1  # parameters move: what was compiled no longer holds
         self.views = []
         self.gradient_views = []
         for p, part in zip(parameters, self.slices, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from .. import backend
 from .._errors import DtypeError
 from ..modes import attributes_set, layer_path, no_grad, thread
+from ..recording import repeated
 from ..tensor import Tensor
 
 M = TypeVar("M", bound="Module")
@@ -34,6 +35,7 @@ class Parameter(Tensor):
         """Puts the parameter on another array, of any shape or dtype; its gradient is forgotten."""
         self.data = data
         self.grad = self.gradient_buffer = None
+        attributes_set[0] += 1
         self.mark_written()
 
     def __reduce__(self) -> Any:
@@ -54,6 +56,12 @@ class Counts:
     connections: int = 0
     multiply_adds: int = 0
     units: int = 0
+
+
+def forget_gradients(parameters: Iterable[Tensor]) -> None:
+    """`.grad` becomes None."""
+    for p in parameters:
+        p.grad = None
 
 
 class Module:
@@ -86,6 +94,10 @@ class Module:
         if vars(self).get(name, Module) is not value:
             attributes_set[0] += 1  # what was compiled from the old ones no longer holds
         super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        attributes_set[0] += 1
+        super().__delattr__(name)
 
     def _entries(self) -> Iterator[tuple[str, Any]]:
         """(name, parameter or module) of the attributes."""
@@ -147,8 +159,7 @@ class Module:
 
     def zero_grad(self) -> None:
         """Forgets all gradients: `.grad` becomes None."""
-        for parameter in self.parameters():
-            parameter.grad = None
+        repeated(forget_gradients, list(self.parameters()), written=())
 
     def to(self: M, target: Any) -> M:
         """Moves all parameters to a dtype or device, in place, and forgets their gradients; returns the module.

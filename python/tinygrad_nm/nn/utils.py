@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from .. import backend
 from .._errors import GradientError
 from ..autodiff import no_grad
+from ..modes import unrepeatable
 from ..tensor import Tensor
 
 
@@ -19,6 +20,7 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: max_norm is {max_norm}; it must be positive")
+    unrepeatable("clip_grad_norm() decides by a value")
     if isinstance(parameters, Tensor):
         parameters = [parameters]
     each = {id(p): p for p in parameters}.values()  # a tied parameter counts once

@@ -10,7 +10,7 @@ import numpy as np
 from .. import backend, random
 from .._errors import DtypeError, ShapeError
 from ..autodiff import pull_back, record
-from ..replay import repeated
+from ..recording import repeated
 from ..tensor import Tensor
 from .activation import softplus
 from .arithmetic import where, xp_of

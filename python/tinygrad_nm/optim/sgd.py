@@ -10,10 +10,10 @@ import numpy as np
 
 from .. import backend
 from .._errors import DtypeError
-from ..modes import thread
+from ..modes import thread, unrepeatable
 from ..nn.flat import FlatGroup, FlatParameters
-from ..nn.module import Parameter
-from ..replay import repeated, unrepeatable
+from ..nn.module import Parameter, forget_gradients
+from ..recording import repeated
 from ..tensor import Tensor
 
 
@@ -60,6 +60,10 @@ class SGD:
         self._velocity: dict[int, Any] = {}  # id of a parameter -> its 1-D velocity, a part of the group's
         self._group_velocity: list[Any] = [None] * len(self._flat.groups)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        unrepeatable(f"SGD.{name.lstrip('_')} is set")
+        super().__setattr__(name, value)
+
     @property
     def lr(self) -> float:
         """The step size. Setting it raises ValueError for a negative or infinite one."""
@@ -71,8 +75,7 @@ class SGD:
 
     def zero_grad(self) -> None:
         """Forgets all gradients: `.grad` becomes None."""
-        for p in self.params:
-            p.grad = None
+        repeated(forget_gradients, self.params, written=())
 
     def step(self) -> None:
         """One update of every parameter that has a gradient. Raises DtypeError after a change of dtype."""
