@@ -248,6 +248,17 @@ def by_chance(x: Any) -> Any:
     return nm.tanh(y) if by_chance.calls % 2 else nm.sigmoid(y)
 
 
+def more_kernels(x: Any) -> Any:
+    more_kernels.calls = getattr(more_kernels, "calls", 0) + 1
+    y = nm.tanh(x)
+    return nm.tanh(y) if more_kernels.calls % 2 else y
+
+
+def other_kernels(x: Any) -> Any:
+    other_kernels.calls = getattr(other_kernels, "calls", 0) + 1
+    return nm.tanh(x) if other_kernels.calls % 2 else nm.linear(x, x)
+
+
 def other_results(x: Any) -> Any:
     other_results.calls = getattr(other_results, "calls", 0) + 1
     pair = nm.linear(x, WEIGHT), nm.linear(x, WEIGHT[::-1])
@@ -264,6 +275,8 @@ REFUSED = {
     needs_its_graph: "still needs its graph",
     writes: "written to in place",
     by_chance: "other arguments",
+    more_kernels: "it ran 2 kernels at first and then 1",
+    other_kernels: "it ran activation_forward at first and then gemm",
     other_results: "another result",
     writes_into_a_buffer: r"tanh|activation_forward reads an array of shape \(2, 3\) that no kernel wrote to",
     writes_to_its_argument: r"gemm reads an array of shape \(2, 4\) that no kernel wrote to",
