@@ -44,7 +44,8 @@ class _Thread(threading.local):
 
 
 thread = _Thread()
-attributes_set = [0]  # how often an attribute of any module was set to something else, or a parameter moved
+# How often an attribute of any module was set to something else, a parameter moved, or Winograd was switched.
+attributes_set = [0]
 
 
 def unrepeatable(why: str) -> None:

@@ -92,10 +92,7 @@ class Recording:
             result = function(*arguments)
         finally:
             self.within = False
-        changed = (
-            [arrays[k][1] for k in range(len(arrays)) if arrays[k][0] in written] if arrays else self.kept.values()
-        )
-        for root in changed:
+        for root in [root for i, root in arrays if i in written] if arrays else self.kept.values():
             self.contents[id(root)] = root.copy()
         self.steps.append((function, arguments))
         return result
