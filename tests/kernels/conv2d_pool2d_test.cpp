@@ -94,24 +94,30 @@ std::string text(const Case& c, const PoolWindows& pool, bool is_float) {
            sizes_text({pool.height, pool.width});
 }
 
+// visit(kept, with_dx, where) on each instruction set, all of which have a fused kernel for the case.
+template <class T, class Visit>
+void for_each_fused(const Case& c, const PoolWindows& pool, const Visit& visit) {
+    for_each_isa([&](const std::string& isa) {
+        const std::string where = isa + text(c, pool, sizeof(T) == 4);
+        const int64_t kept = kernels<T>().conv2d_pool2d_kept(c.shape(), Activation::identity, pool);
+        CHECK_THAT(kept > 0, "a fused kernel for " + where);
+        if (kept == 0) return;
+        for (const bool with_dx : {true, false}) visit(kept, with_dx, where);
+    });
+}
+
 template <class T>
 void check_exact(const Case& c, const PoolWindows& pool) {
     const Problem<T> problem(c.shape());
     const Conv2dShape& s = problem.shape;
     const std::vector<T> dout = gradient_of_windows<T>(s, pool, 4);
     const Pooled<T> expected = by_loops(problem, pool, dout);
-    for_each_isa([&](const std::string& isa) {
-        const std::string where = isa + text(c, pool, sizeof(T) == 4);
-        const int64_t kept = kernels<T>().conv2d_pool2d_kept(s, Activation::identity, pool);
-        CHECK_THAT(kept > 0, "a fused kernel for " + where);
-        if (kept == 0) return;
-        for (const bool with_dx : {true, false}) {
-            const Pooled<T> got = by_kernels(problem, pool, dout, kept, {with_dx});
-            CHECK_THAT(got.out == expected.out, "out " + where);
-            CHECK_THAT(!with_dx || got.dx == expected.dx, "dx " + where);
-            CHECK_THAT(got.dw == expected.dw, "dw " + where);
-            CHECK_THAT(got.db == expected.db, "db " + where);
-        }
+    for_each_fused<T>(c, pool, [&](int64_t kept, bool with_dx, const std::string& where) {
+        const Pooled<T> got = by_kernels(problem, pool, dout, kept, {with_dx});
+        CHECK_THAT(got.out == expected.out, "out " + where);
+        CHECK_THAT(!with_dx || got.dx == expected.dx, "dx " + where);
+        CHECK_THAT(got.dw == expected.dw, "dw " + where);
+        CHECK_THAT(got.db == expected.db, "db " + where);
     });
 }
 
@@ -136,22 +142,15 @@ void check_tiles(const Case& c, const PoolWindows& pool) {
     for (T& value : multiples) value *= T(divisor * pool.height * pool.width);
     const Pooled<T> expected = by_loops(forward, pool, dout);
     const Pooled<T> expected_gradient = by_loops(gradient, pool, multiples);
-    for_each_isa([&](const std::string& isa) {
-        const std::string where = isa + text(c, pool, sizeof(T) == 4);
-        const int64_t kept = kernels<T>().conv2d_pool2d_kept(s, Activation::identity, pool);
-        CHECK_THAT(kept > 0, "a fused kernel for " + where);
-        if (kept == 0) return;
-        for (const bool with_dx : {true, false}) {
-            const auto got =
-                by_kernels(forward, pool, dout, kept, {with_dx, Winograd::always, Winograd::always});
-            // Sums that are not exact could choose another one of equal values.
-            const auto got_gradient =
-                by_kernels(gradient, pool, multiples, kept, {with_dx, Winograd::never, Winograd::always});
-            CHECK_THAT(got.out == expected.out, "out " + where);
-            CHECK_THAT(!with_dx || got.dx == expected.dx, "dx " + where);
-            CHECK_THAT(got_gradient.dw == expected_gradient.dw, "dw " + where);
-            CHECK_THAT(got_gradient.db == expected_gradient.db, "db " + where);
-        }
+    for_each_fused<T>(c, pool, [&](int64_t kept, bool with_dx, const std::string& where) {
+        const auto got = by_kernels(forward, pool, dout, kept, {with_dx, Winograd::always, Winograd::always});
+        // Sums that are not exact could choose another one of equal values.
+        const auto got_gradient =
+            by_kernels(gradient, pool, multiples, kept, {with_dx, Winograd::never, Winograd::always});
+        CHECK_THAT(got.out == expected.out, "out " + where);
+        CHECK_THAT(!with_dx || got.dx == expected.dx, "dx " + where);
+        CHECK_THAT(got_gradient.dw == expected_gradient.dw, "dw " + where);
+        CHECK_THAT(got_gradient.db == expected_gradient.db, "db " + where);
     });
 }
 
