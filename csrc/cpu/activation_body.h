@@ -36,23 +36,49 @@ static inline double activation_work(Activation kind, int64_t bytes) {
     return 0;
 }
 
+// Two vectors at a time with their instructions mixed: the formulas are long chains, and a processor does not
+// look far enough ahead to fill the gaps of one with the next. GCC mixes them only if asked to.
+#if defined(__GNUC__) && !defined(__clang__)
+#define TINYGRAD_NM_MIXED __attribute__((optimize("schedule-insns")))
+#else
+#define TINYGRAD_NM_MIXED
+#endif
+
 template <class T, class Formula>
-void activation_range(T* out, const T* x, int64_t n, T parameter) {
+TINYGRAD_NM_MIXED void activation_range(T* out, const T* x, int64_t n, T parameter) {
+    constexpr int lanes = Vec<T>::lanes;
     const Vec<T> p = Vec<T>::broadcast(parameter);
     int64_t i = 0;
-    for (; i + Vec<T>::lanes <= n; i += Vec<T>::lanes)
-        Formula::forward(Vec<T>::load(x + i), p).store(out + i);
-    if (const int rest = int(n - i)) Formula::forward(Vec<T>::load(x + i, rest), p).store(out + i, rest);
+    for (; i + 2 * lanes <= n; i += 2 * lanes) {
+        const Vec<T> first = Formula::forward(Vec<T>::load(x + i), p);
+        const Vec<T> second = Formula::forward(Vec<T>::load(x + i + lanes), p);
+        first.store(out + i);
+        second.store(out + i + lanes);
+    }
+    for (; i < n; i += lanes) {
+        const int count = n - i < lanes ? int(n - i) : lanes;
+        Formula::forward(Vec<T>::load(x + i, count), p).store(out + i, count);
+    }
 }
 
 template <class T, class Formula>
-void activation_backward_range(T* out, const T* dy, const T* saved, int64_t n, T parameter) {
+TINYGRAD_NM_MIXED void activation_backward_range(T* out, const T* dy, const T* saved, int64_t n,
+                                                 T parameter) {
+    constexpr int lanes = Vec<T>::lanes;
     const Vec<T> p = Vec<T>::broadcast(parameter);
     int64_t i = 0;
-    for (; i + Vec<T>::lanes <= n; i += Vec<T>::lanes)
-        Formula::backward(Vec<T>::load(dy + i), Vec<T>::load(saved + i), p).store(out + i);
-    if (const int rest = int(n - i))
-        Formula::backward(Vec<T>::load(dy + i, rest), Vec<T>::load(saved + i, rest), p).store(out + i, rest);
+    for (; i + 2 * lanes <= n; i += 2 * lanes) {
+        const int64_t j = i + lanes;
+        const Vec<T> first = Formula::backward(Vec<T>::load(dy + i), Vec<T>::load(saved + i), p);
+        const Vec<T> second = Formula::backward(Vec<T>::load(dy + j), Vec<T>::load(saved + j), p);
+        first.store(out + i);
+        second.store(out + j);
+    }
+    for (; i < n; i += lanes) {
+        const int count = n - i < lanes ? int(n - i) : lanes;
+        Formula::backward(Vec<T>::load(dy + i, count), Vec<T>::load(saved + i, count), p)
+            .store(out + i, count);
+    }
 }
 
 // In place on n numbers, by this thread alone: for the tiles of GEMM and convolution.

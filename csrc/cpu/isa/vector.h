@@ -361,6 +361,9 @@ TINYGRAD_NM_INLINE Vec<float> scale(Vec<float> x, Int<float> n) {
 TINYGRAD_NM_INLINE Vec<double> scale(Vec<double> x, Int<double> n) {
     return {(Vec<double>::Float)_mm512_maskz_scalef_pd(-1, (__m512d)x.v, (__m512d)to_float<double>(n).v)};
 }
+TINYGRAD_NM_INLINE Vec<float> scale_by_floor(Vec<float> x, Vec<float> k) {
+    return {(Vec<float>::Float)_mm512_maskz_scalef_ps(-1, (__m512)x.v, (__m512)k.v)};
+}
 #else
 template <class T>
 TINYGRAD_NM_INLINE Vec<T> estimate_reciprocal(Vec<T> x) {
