@@ -2,7 +2,7 @@
 // shapes and sums in conv2d_pool2d.h.
 #pragma once
 #include "cpu/conv2d_interleaved_passes_body.h"
-#include "cpu/conv2d_pool2d.h"
+#include "cpu/conv2d_pool2d_few_body.h"
 
 namespace tinygrad_nm {
 namespace {
@@ -22,83 +22,9 @@ int64_t conv2d_pool2d_kept(const Conv2dShape& s, Activation activation, const Po
     bool from_output = true;
     with_activation(activation, [&](auto formula) { from_output = !decltype(formula)::saves_input; });
     if (!from_output || pool.height * pool.width > most_taps || !interleaving_possible(s)) return 0;
+    if (filters_as_lanes<T>(s)) return s.batch * FewImages<T>(s, pool).y_size;
     const InterleavedPlan<T> plan = pooled_plan<T>(s, pool);
     return plan.pays(0.25) ? plan.blocks * s.filters * plan.y_plane : 0;
-}
-
-// One window of interleaved pixels: rows * columns vectors, rows `step` numbers apart.
-template <class T>
-struct Pixels {
-    int64_t rows, columns, step;
-
-    template <class Visit>  // visit(offset, index of the tap)
-    TINYGRAD_NM_INLINE void each(const Visit& visit) const {
-        if (rows == 2 && columns == 2) {  // the usual window, unrolled
-            visit(0, 0), visit(Vec<T>::lanes, 1), visit(step, 2), visit(step + Vec<T>::lanes, 3);
-            return;
-        }
-        int index = 0;
-        for (int64_t i = 0; i < rows; ++i)
-            for (int64_t j = 0; j < columns; ++j) visit(i * step + j * Vec<T>::lanes, index++);
-    }
-};
-
-struct MeanOfWindow {
-    // x / (rows * columns). A power of two has an exact reciprocal, and a product is ten times faster.
-    template <class T>
-    static TINYGRAD_NM_INLINE Vec<T> share(const Pixels<T>& window, Vec<T> x) {
-        const int64_t size = window.rows * window.columns;
-        return size & (size - 1) ? x / Vec<T>::broadcast(T(size)) : x * Vec<T>::broadcast(T(1) / T(size));
-    }
-    template <class T>
-    static TINYGRAD_NM_INLINE Vec<T> forward(const Pixels<T>& window, const T* y) {
-        Vec<T> total = Vec<T>::zero();
-        window.each([&](int64_t at, int) { total = total + Vec<T>::load(y + at); });
-        return share(window, total);
-    }
-    // store(offset, y, dy) for each pixel of the window.
-    template <class T, class Store>
-    static TINYGRAD_NM_INLINE void backward(const Pixels<T>& window, const T* y, Vec<T> dout,
-                                            const Store& store) {
-        const Vec<T> part = share(window, dout);
-        window.each([&](int64_t at, int tap) { store(at, tap, Vec<T>::load(y + at), part); });
-    }
-};
-
-// NaN wins, then the first of the largest, as in pool2d_body.h.
-struct MaximumOfWindow {
-    template <class T>
-    static TINYGRAD_NM_INLINE Vec<T> choose(const Pixels<T>& window, const T* y, Int<T>& chosen) {
-        Vec<T> best = Vec<T>::broadcast(T(-__builtin_inf()));
-        chosen = Int<T>{};
-        window.each([&](int64_t at, int tap) {
-            const Vec<T> value = Vec<T>::load(y + at);
-            const Int<T> wins = (value > best) | (is_nan(value) & ~is_nan(best));
-            best = select(wins, value, best);
-            chosen = wins ? Int<T>{} + tap : chosen;
-        });
-        return best;
-    }
-    template <class T>
-    static TINYGRAD_NM_INLINE Vec<T> forward(const Pixels<T>& window, const T* y) {
-        Int<T> chosen;
-        return choose(window, y, chosen);
-    }
-    template <class T, class Store>
-    static TINYGRAD_NM_INLINE void backward(const Pixels<T>& window, const T* y, Vec<T> dout,
-                                            const Store& store) {
-        Int<T> chosen;
-        choose(window, y, chosen);
-        window.each([&](int64_t at, int tap) {
-            store(at, tap, Vec<T>::load(y + at), select(chosen == Int<T>{} + tap, dout, Vec<T>::zero()));
-        });
-    }
-};
-
-template <class Visit>
-void with_pool(const PoolWindows& pool, const Visit& visit) {
-    if (pool.maximum) return visit(MaximumOfWindow{});
-    visit(MeanOfWindow{});
 }
 
 // What the kernels of both ways work with: the pooled result out (N, O, OH / height, OW / width) in strips.
@@ -126,28 +52,17 @@ struct PooledPlan : InterleavedPlan<T> {
                 down};
     }
     RowLayout out_layout() const { return {0, across, across}; }
+    WindowGrid grid() const { return {pool, down, across, this->s.out_w, this->y_plane, this->dy_row}; }
     // Tiles of outputs must not reach from one row of windows into the next, nor beyond the last.
     Winograd winograd(Winograd asked) const {
         return pool.height % tile_side || this->s.out_h % pool.height ? Winograd::never : asked;
     }
 };
 
-// Row i of out (filters, down, across, lane) from y (O, OH, OW, lane), of one block.
-template <class T, class Pool>
-void pool_interleaved(const PooledPlan<T>& plan, const Part& filters, int64_t i, const T* y, T* out) {
-    constexpr int64_t lanes = Vec<T>::lanes;
-    const int64_t row = plan.s.out_w * lanes;
-    const Pixels<T> window = {plan.pool.height, plan.pool.width, row};
-    for (int64_t o = 0; o < filters.count; ++o)
-        for (int64_t j = 0; j < plan.across; ++j)
-            Pool::forward(window, y + (filters.begin + o) * plan.y_plane + i * plan.pool.height * row +
-                                      j * plan.pool.width * lanes)
-                .store(out + ((o * plan.down + i) * plan.across + j) * lanes);
-}
-
 // Row by row of windows: from the sums to the pooled result they stay in the first-level cache.
 template <class T>
 void conv2d_pool2d_forward(const Conv2dPool2dForward<T>& a) {
+    if (filters_as_lanes<T>(a.conv.shape)) return forward_few(a);
     const PooledPlan<T> plan(a.conv.shape, a.pool);
     const Conv2dShape& s = plan.s;
     constexpr int64_t lanes = Vec<T>::lanes;
@@ -169,66 +84,11 @@ void conv2d_pool2d_forward(const Conv2dPool2dForward<T>& a) {
             weights.correlate(plan, x, epilogue, filters, part, y);
             with_pool(a.pool, [&](auto kind) {
                 for (int64_t i = row / a.pool.height; i * a.pool.height < row + part.count; ++i)
-                    pool_interleaved<T, decltype(kind)>(plan, filters, i, y, out);
+                    pool_interleaved<T, decltype(kind)>(plan.grid(), filters, i, y, out);
             });
         }
         deinterleave_strips(plan.rows_of_out(a.out, filters), block * lanes, plan.used(block),
                             plan.out_layout(), out);
-    });
-}
-
-// dz (O, rows, margin + OW + margin, lane) of window row i of one block, for some filters, from dout
-// (filters, down, across, lane) and y (O, OH, OW, lane); bias_sums (O, lane) += its sums over the pixels.
-// Lanes without an image get 0.
-template <class T, class Pool, class Formula>
-void spread_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<T>& a, int used,
-                        const Part& filters, int64_t i, const T* dout, const T* y, const GradientRows<T>& dz,
-                        T* bias_sums) {
-    constexpr int64_t lanes = Vec<T>::lanes;
-    const Conv2dShape& s = plan.s;
-    const int64_t row = s.out_w * lanes, filled = plan.across * a.pool.width;
-    const Pixels<T> window = {a.pool.height, a.pool.width, row};
-    const Vec<T> parameter = Vec<T>::broadcast(a.conv.parameter), zero = Vec<T>::zero();
-    T flags[lanes];
-    for (int n = 0; n < lanes; ++n) flags[n] = T(n < used);
-    const Int<T> image = Vec<T>::load(flags) != zero;
-    int64_t offsets[most_taps];  // of a window's pixels in dz
-    window.each([&](int64_t at, int tap) { offsets[tap] = at / row * plan.dy_row + at % row; });
-
-    for (int64_t o = filters.begin; o < filters.begin + filters.count;
-         ++o, dout += plan.down * plan.across * lanes) {
-        T* const to = dz.data + o * dz.plane;
-        for (int64_t r = 0; r < a.pool.height; ++r) {
-            store_zeros(to + r * plan.dy_row, margin);
-            store_zeros(to + r * plan.dy_row + (margin + filled) * lanes, s.out_w - filled + margin);
-        }
-        Vec<T> sum = Vec<T>::load(bias_sums + o * lanes);
-        for (int64_t j = 0; j < plan.across; ++j) {
-            const int64_t column = j * a.pool.width * lanes;
-            const Vec<T> gradient = Vec<T>::load(dout + (i * plan.across + j) * lanes);
-            Pool::backward(window, y + o * plan.y_plane + i * a.pool.height * row + column, gradient,
-                           [&](int64_t, int tap, Vec<T> value, Vec<T> dy) {
-                               const Int<T> kept = a.zeros_stay ? image & (dy != zero) : image;
-                               const Vec<T> d = select(kept, Formula::backward(dy, value, parameter), zero);
-                               d.store(to + margin * lanes + column + offsets[tap]);
-                               sum = sum + d;
-                           });
-        }
-        sum.store(bias_sums + o * lanes);
-    }
-}
-
-template <class T>
-void spread_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<T>& a, int used,
-                        const Part& filters, int64_t i, const T* dout, const T* y, const GradientRows<T>& dz,
-                        T* bias_sums) {
-    with_activation(a.conv.activation, [&](auto formula) {
-        using Formula = decltype(formula);
-        if constexpr (!Formula::saves_input)
-            with_pool(a.pool, [&](auto kind) {
-                spread_interleaved<T, decltype(kind), Formula>(plan, a, used, filters, i, dout, y, dz,
-                                                               bias_sums);
-            });
     });
 }
 
@@ -276,8 +136,8 @@ void backward_interleaved(const PooledPlan<T>& plan, const Conv2dPool2dBackward<
             const int64_t first = i * a.pool.height;
             const GradientRows<T> rows = {dz + (by_rows ? 0 : first * plan.dy_row), dz_plane, first,
                                           a.pool.height};
-            spread_interleaved(plan, a, used, all, i, dout, a.y + block * s.filters * plan.y_plane, rows,
-                               bias_sums);
+            spread_interleaved(plan.grid(), a, used, all, i, dout, a.y + block * s.filters * plan.y_plane,
+                               rows, bias_sums);
             if (a.dw && by_rows) add_weight_gradient(plan, x, rows, own, start && i == 0, sums);
         }
         if (by_tiles)
@@ -348,6 +208,7 @@ void correlate_back_strips(const Conv2dShape& s, const T* dz, const T* packed, T
 
 template <class T>
 void conv2d_pool2d_backward(const Conv2dPool2dBackward<T>& a) {
+    if (filters_as_lanes<T>(a.conv.shape)) return backward_few(a);
     const PooledPlan<T> plan(a.conv.shape, a.pool);
     const Conv2dShape& s = a.conv.shape;
     const bool cut = a.dx && plan.cuts.strips > 1;

@@ -14,26 +14,27 @@ namespace tinygrad_nm {
 namespace {
 
 constexpr int64_t block_rows =
-    168 / tile_rows * tile_rows;               // MC: MC x KC of A stay in the second-level cache
-constexpr int64_t block_columns = 4096;        // NC: KC x NC of B stay in the third level
-constexpr int64_t least_rows = 2 * tile_rows;  // of a task
-constexpr int64_t least_panels = 8;            // of B: each task packs its rows of A again
-constexpr int64_t most_tasks = 15;             // and one, where a block of rows is not smaller anyway
+    168 / tile_rows * tile_rows;                       // MC: MC x KC of A stay in the second-level cache
+constexpr int64_t block_columns = 4096;                // NC: KC x NC of B stay in the third level
+constexpr int64_t least_rows = 2 * tile_rows;          // of a task,
+constexpr int64_t least_rows_packing = 3 * tile_rows;  // and of one that packs B for itself
+constexpr int64_t least_panels = 8;                    // of B: each task packs its rows of A again
+constexpr int64_t most_tasks = 15;                     // and one, where a block of rows is not smaller anyway
 constexpr int64_t direct_a_panels = 2;         // A is read where it lies for at most so many panels of B,
-constexpr int64_t direct_a_bytes = 64 << 10;   // or if it is so small and B has few columns
+constexpr int64_t direct_a_bytes = 128 << 10;  // or if it is so small and B has few columns
 constexpr int64_t direct_b_bytes = 320 << 10;  // B likewise if it stays in the second-level cache,
 constexpr int64_t direct_b_rows = 16;          // or for so few rows of A
 constexpr int64_t direct_b_most = 32 << 20;    // and at most so many bytes
 constexpr int64_t few_rows = 128;              // with so few columns A streams by
 constexpr int64_t short_depth = 64;        // a block so short is written row by row: C is what takes the time
 constexpr int64_t few_bytes = 512 << 10;   // of B, with so few columns
-constexpr int64_t own_b_bytes = 64 << 10;  // of B, packed by every task
+constexpr int64_t own_b_bytes = 96 << 10;  // of B, packed by every task
 constexpr int64_t strip_columns = 512;     // of a large product's parts, each by one thread:
 constexpr int64_t strip_rows = 1024;       // about so many columns, in an even number of strips, and rows,
 constexpr int64_t strip_tasks = 8;  // in all about so many parts or more: each packs its columns of B again
 constexpr int next_level = TINYGRAD_NM_VECTOR_BYTES == 64 ? 2 : 3;  // two panels of B fill the first level
 constexpr int64_t packed_depth = 8;                                 // rows of B that are packed together
-constexpr double task_work = 4e6;            // of a task at least: operations times the bytes of an element
+constexpr double task_work = 1.5e6;          // of a task at least: operations times the bytes of an element
 constexpr double inner_parallel_work = 4e6;  // smaller matrices of a batch are computed by one thread each
 
 // What one register tile needs: A and B where it begins, A as in multiply(), and its place in C.
@@ -97,19 +98,14 @@ void compute_tile(const TileTask<T>& t) {
         compute_tile<T, false, rows, vectors>(t);
 }
 
-// Tiles lower than tile_rows, and one vector wide, so that the edges of a small matrix do not cost whole
-// tiles.
-constexpr int tile_heights[3] = {(tile_rows + 2) / 3, (2 * tile_rows + 2) / 3, tile_rows};
-constexpr int height_class(int64_t rows) {
-    return rows <= tile_heights[0] ? 0 : rows <= tile_heights[1] ? 1 : 2;
-}
 template <class T>
 void compute_tile(const TileTask<T>& t) {
     using Compute = void (*)(const TileTask<T>&);
-    static constexpr Compute of[3][tile_vectors] = {
+    static constexpr Compute of[4][tile_vectors] = {
         {compute_tile<T, tile_heights[0], 1>, compute_tile<T, tile_heights[0], 2>},
         {compute_tile<T, tile_heights[1], 1>, compute_tile<T, tile_heights[1], 2>},
-        {compute_tile<T, tile_heights[2], 1>, compute_tile<T, tile_heights[2], 2>}};
+        {compute_tile<T, tile_heights[2], 1>, compute_tile<T, tile_heights[2], 2>},
+        {compute_tile<T, tile_heights[3], 1>, compute_tile<T, tile_heights[3], 2>}};
     of[height_class(t.tile.rows)][t.tile.columns > Vec<T>::lanes](t);
 }
 
@@ -254,8 +250,9 @@ void compute_block(const GemmBlock<T>& block) {
     const double tasks = block.alone ? 0 : work * double(sizeof(T)) / task_work;
     const int64_t wanted = 1 + int64_t(tasks < most_tasks ? tasks : most_tasks);
     const bool whole = m <= few_rows && n >= wanted * least_panels * nr;  // B is then read once
+    const int64_t least = block.b_panels || block.direct_b ? least_rows : least_rows_packing;
     const int64_t rows =
-        equal_block(m, whole ? m : smaller(block_rows, larger(least_rows, divide_up(m, wanted))), mr);
+        equal_block(m, whole ? m : smaller(block_rows, larger(least, divide_up(m, wanted))), mr);
     const int64_t down = divide_up(m, rows);
     const int64_t columns =
         equal_block(n, larger(least_panels * nr, divide_up(n, divide_up(wanted, down))), nr);

@@ -38,6 +38,15 @@ constexpr int64_t equal_block(int64_t size, int64_t most, int64_t unit) {
     return larger(unit, divide_up(divide_up(size, blocks), unit) * unit);
 }
 
+// Heights of tiles, so that the edges of a small matrix do not cost whole ones.
+constexpr int tile_heights[4] = {(tile_rows + 2) / 3, (2 * tile_rows + 2) / 3, (5 * tile_rows + 5) / 6,
+                                 tile_rows};
+constexpr int height_class(int64_t rows) {
+    int i = 0;
+    while (rows > tile_heights[i]) ++i;
+    return i;
+}
+
 template <class T, int rows = tile_rows, int vectors = tile_vectors>
 using Accumulators = Vec<T>[rows][vectors];
 
