@@ -34,7 +34,8 @@ struct FewImages {
     int64_t depth;                      // C * KH * KW
     int64_t height, width, x_size;      // of the padded x; its numbers, and some behind that tiles may read
     WindowGrid grid;
-    int64_t y_size, pooled;  // numbers of one image: of y, and of a vector's part of the result
+    int64_t y_size, pooled;    // numbers of one image: of y, and of a vector's part of the result
+    int64_t filled, dz_plane;  // rows of y in windows; numbers in a vector's part of the gradient of these
 
     FewImages(const Conv2dShape& shape, const PoolWindows& pool)
         : s(shape),
@@ -47,6 +48,7 @@ struct FewImages {
           grid{pool,    s.out_h / pool.height,     s.out_w / pool.width,
                s.out_w, s.out_h * s.out_w * lanes, (s.out_w + 2 * margin) * lanes} {
         y_size = vectors * grid.y_plane, pooled = grid.down * grid.across;
+        filled = grid.down * pool.height, dz_plane = filled * grid.dy_row;
     }
     int used(int64_t vector) const { return int(smaller(lanes, s.filters - vector * lanes)); }
 
@@ -171,16 +173,6 @@ void add_weight_gradient_few(const FewImages<T>& g, const T* x, const T* dz, int
     }
 }
 
-// packed[o][i][p][c] = w[o][c][i][KW - 1 - p]
-template <class T>
-void pack_for_inputs(const Conv2dShape& s, const T* w, T* packed) {
-    for (int64_t o = 0; o < s.filters; ++o)
-        for (int64_t c = 0; c < s.channels; ++c)
-            for (int64_t i = 0; i < s.kernel_h; ++i)
-                for (int64_t j = 0; j < s.kernel_w; ++j)
-                    packed[((o * s.kernel_h + i) * s.kernel_w + s.kernel_w - 1 - j) * s.channels + c] = *w++;
-}
-
 // Rows (margin + OW + margin) of dz, planar: the margins of neighbours are wide enough for every tap.
 template <class T>
 struct PlanarGradient {
@@ -191,22 +183,19 @@ struct PlanarGradient {
 // `channels` rows h of dx (C, H, W), from channel `begin` on:
 //   dx[c][h][x] = sum over o, i, j of w[o][c][i][j] * dz[o][h + pad_top - i][x + pad_left - j].
 template <class T, int channels>
-void correlate_back_few(const FewImages<T>& g, const PlanarGradient<T>& dz, const T* packed, int64_t begin,
+void correlate_back_few(const FewImages<T>& g, const PlanarGradient<T>& dz, const T* w, int64_t begin,
                         int64_t h, T* dx) {
     constexpr int64_t lanes = Vec<T>::lanes;
     const Conv2dShape& s = g.s;
-    const int64_t taps = s.kernel_w * s.channels;
+    const int64_t taps = s.kernel_h * s.kernel_w, row = h + s.pad_top;
     for (int64_t x = 0; x < s.width; x += lanes) {
         Accumulators<T, channels, 1> acc;
         clear<T, channels, 1>(acc);
         for (int64_t o = 0; o < s.filters; ++o)
-            for (int64_t i = larger(0, h + s.pad_top - dz.rows + 1); i < s.kernel_h && i <= h + s.pad_top;
-                 ++i)
-                add_products<T, true, channels, 1>(s.kernel_w, packed + (o * s.kernel_h + i) * taps + begin,
-                                                   s.channels,
-                                                   dz.data + (o * dz.rows + h + s.pad_top - i) * dz.pitch +
-                                                       margin + s.pad_left + x - (s.kernel_w - 1),
-                                                   1, acc);
+            for (int64_t i = larger(0, row - dz.rows + 1); i < s.kernel_h && i <= row; ++i)
+                add_products<T, false, channels, 1>(
+                    s.kernel_w, w + (o * s.channels + begin) * taps + i * s.kernel_w, taps,
+                    dz.data + (o * dz.rows + row - i) * dz.pitch + margin + s.pad_left + x, -1, acc);
         for (int c = 0; c < channels; ++c)
             store_up_to(acc[c][0], dx + ((begin + c) * s.height + h) * s.width + x,
                         int(smaller(lanes, s.width - x)));
@@ -214,7 +203,7 @@ void correlate_back_few(const FewImages<T>& g, const PlanarGradient<T>& dz, cons
 }
 
 template <class T>
-void correlate_back_few(const FewImages<T>& g, const PlanarGradient<T>& dz, const T* packed, T* dx) {
+void correlate_back_few(const FewImages<T>& g, const PlanarGradient<T>& dz, const T* w, T* dx) {
     using Correlate = void (*)(const FewImages<T>&, const PlanarGradient<T>&, const T*, int64_t, int64_t, T*);
     static constexpr Correlate of[most_rows] = {correlate_back_few<T, 1>, correlate_back_few<T, 2>,
                                                 correlate_back_few<T, 3>, correlate_back_few<T, 4>,
@@ -222,67 +211,72 @@ void correlate_back_few(const FewImages<T>& g, const PlanarGradient<T>& dz, cons
     const int64_t parts = divide_up(g.s.channels, most_rows);
     for (int64_t b = 0; b < parts; ++b) {
         const Part part(g.s.channels, parts, b);
-        for (int64_t h = 0; h < g.s.height; ++h) of[part.count - 1](g, dz, packed, part.begin, h, dx);
+        for (int64_t h = 0; h < g.s.height; ++h) of[part.count - 1](g, dz, w, part.begin, h, dx);
     }
 }
 
-// Of one image: dz, and from it what is wanted. sums (vectors, depth, lane) and bias_sums (vectors, lane) are
-// added to.
+// The gradient of z of one image, (vectors, rows, margin + OW + margin, lane); bias_sums (vectors, lane) +=
+// its sums.
 template <class T>
-void backward_few(const FewImages<T>& g, const Conv2dPool2dBackward<T>& a, int64_t n, const T* packed,
-                  T* sums, T* bias_sums) {
-    const Conv2dShape& s = g.s;
-    constexpr int64_t lanes = Vec<T>::lanes, slack = 2 * margin + lanes;
-    const int64_t filled = g.grid.down * a.pool.height, dz_plane = filled * g.grid.dy_row,
-                  pitch = g.grid.dy_row / lanes, planar_size = s.filters * filled * pitch;
-    const Scratch x_memory(a.dw ? g.x_size : 0, sizeof(T)), dz_memory(g.vectors * dz_plane, sizeof(T)),
-        dout_memory(g.vectors * g.pooled * lanes, sizeof(T)),
-        planar_memory(a.dx ? planar_size + 2 * slack : 0, sizeof(T));
-    T *const x = static_cast<T*>(x_memory.data), *const dz = static_cast<T*>(dz_memory.data);
-    T *const dout = static_cast<T*>(dout_memory.data), *const planar = static_cast<T*>(planar_memory.data);
+void spread_few(const FewImages<T>& g, const Conv2dPool2dBackward<T>& a, int64_t n, T* dz, T* bias_sums) {
+    constexpr int64_t lanes = Vec<T>::lanes;
+    const Scratch dout_memory(g.vectors * g.pooled * lanes, sizeof(T));
+    T* const dout = static_cast<T*>(dout_memory.data);
     for (int64_t v = 0; v < g.vectors; ++v)
-        interleave(dout + v * g.pooled * lanes, a.dout + (n * s.filters + v * lanes) * g.pooled, g.pooled,
+        interleave(dout + v * g.pooled * lanes, a.dout + (n * g.s.filters + v * lanes) * g.pooled, g.pooled,
                    g.used(v), g.pooled);
     for (int64_t i = 0; i < g.grid.down; ++i) {
         const int64_t first = i * a.pool.height;
         spread_interleaved(g.grid, a, int(lanes), Part(0, g.vectors), i, dout, a.y + n * g.y_size,
-                           {dz + first * g.grid.dy_row, dz_plane, first, a.pool.height}, bias_sums);
+                           {dz + first * g.grid.dy_row, g.dz_plane, first, a.pool.height}, bias_sums);
     }
-    if (a.dw) {
-        g.pad(a.conv.x + n * s.channels * s.height * s.width, x);
-        for (int64_t v = 0; v < g.vectors; ++v)
-            (s.kernel_w == 3 ? add_weight_gradient_few<T, 3>
-                             : add_weight_gradient_few<T, 5>)(g, x, dz + v * dz_plane, filled,
-                                                              sums + v * g.depth * lanes);
-    }
-    if (!a.dx) return;
-    memset(planar, 0, slack * sizeof(T));
-    memset(planar + slack + planar_size, 0, slack * sizeof(T));
+}
+
+// sums (vectors, depth, lane) += the weight gradient of one image.
+template <class T>
+void weight_gradient_few(const FewImages<T>& g, const T* image, const T* dz, T* sums) {
+    const Scratch x_memory(g.x_size, sizeof(T));
+    T* const x = static_cast<T*>(x_memory.data);
+    g.pad(image, x);
+    const auto add = g.s.kernel_w == 3 ? add_weight_gradient_few<T, 3> : add_weight_gradient_few<T, 5>;
     for (int64_t v = 0; v < g.vectors; ++v)
-        deinterleave(planar + slack + v * lanes * filled * pitch, filled * pitch, g.used(v),
-                     dz + v * dz_plane, filled * pitch);
-    correlate_back_few<T>(g, {planar + slack, filled, pitch}, packed,
-                          a.dx + n * s.channels * s.height * s.width);
+        add(g, x, dz + v * g.dz_plane, g.filled, sums + v * g.depth * g.lanes);
+}
+
+template <class T>
+void input_gradient_few(const FewImages<T>& g, const T* w, const T* dz, T* dx) {
+    constexpr int64_t lanes = Vec<T>::lanes, slack = 2 * margin + lanes;
+    const int64_t pitch = g.grid.dy_row / lanes, plane = g.filled * pitch, size = g.s.filters * plane;
+    const Scratch memory(size + 2 * slack, sizeof(T));
+    T* const planar = static_cast<T*>(memory.data) + slack;
+    memset(planar - slack, 0, slack * sizeof(T));
+    memset(planar + size, 0, slack * sizeof(T));
+    for (int64_t v = 0; v < g.vectors; ++v)
+        deinterleave(planar + v * lanes * plane, plane, g.used(v), dz + v * g.dz_plane, plane);
+    correlate_back_few<T>(g, {planar, g.filled, pitch}, w, dx);
 }
 
 template <class T>
 void backward_few(const Conv2dPool2dBackward<T>& a) {
     const Conv2dShape& s = a.conv.shape;
     const FewImages<T> g(s, a.pool);
-    constexpr int64_t lanes = Vec<T>::lanes;
-    const int64_t size = g.vectors * g.depth * lanes, each = size + g.width_of_filters;
-    const Scratch packed_memory(a.dx ? s.filters * g.depth : 0, sizeof(T)),
-        sums_memory(s.batch * each, sizeof(T));
-    T *const packed = static_cast<T*>(packed_memory.data), *const sums = static_cast<T*>(sums_memory.data);
+    const int64_t size = g.vectors * g.depth * g.lanes, each = size + g.width_of_filters;
+    const int64_t image = s.channels * s.height * s.width;
+    const Scratch memory(s.batch * each, sizeof(T));
+    T* const sums = static_cast<T*>(memory.data);
     memset(sums, 0, size_t(s.batch * each) * sizeof(T));
-    if (a.dx) pack_for_inputs(s, a.conv.w, packed);
-    parallel_for(s.batch, 4.0 * double(g.y_size * g.depth),
-                 [&](int64_t n) { backward_few(g, a, n, packed, sums + n * each, sums + n * each + size); });
+    parallel_for(s.batch, 2.0 * double(g.y_size * g.depth) * (a.dx && a.dw ? 2 : 1), [&](int64_t n) {
+        const Scratch dz_memory(g.vectors * g.dz_plane, sizeof(T));
+        T *const dz = static_cast<T*>(dz_memory.data), *const of_image = sums + n * each;
+        spread_few(g, a, n, dz, of_image + size);
+        if (a.dw) weight_gradient_few(g, a.conv.x + n * image, dz, of_image);
+        if (a.dx) input_gradient_few(g, a.conv.w, dz, a.dx + n * image);
+    });
     for (int64_t n = 1; n < s.batch; ++n)
-        for (int64_t p = 0; p < each; p += lanes)
+        for (int64_t p = 0; p < each; p += g.lanes)
             (Vec<T>::load(sums + p) + Vec<T>::load(sums + n * each + p)).store(sums + p);
     for (int64_t v = 0; v < g.vectors && a.dw; ++v)
-        deinterleave(a.dw + v * lanes * g.depth, g.depth, g.used(v), sums + v * g.depth * lanes, g.depth);
+        deinterleave(a.dw + v * g.lanes * g.depth, g.depth, g.used(v), sums + v * g.depth * g.lanes, g.depth);
     if (a.db) memcpy(a.db, sums + size, size_t(s.filters) * sizeof(T));
 }
 

@@ -346,6 +346,7 @@ void multiply(Gemm<T> g) {
     if (g.m == 0 || g.n == 0) return;
     if (smaller(g.m, g.n) <= dot_rows && g.a.column_stride == 1 && g.b.row_stride == 1)
         return multiply_dots(g.m <= g.n ? g : transposed(g));
+    if (row_fits(g)) return multiply_row(g);
     const bool columns_adjacent = g.c.column_stride == 1 || g.c.row_stride != 1;
     // Weights (n, k) times few examples: the weights become the operand that is not packed.
     const bool large_b = g.b.row_stride == 1 && g.b.column_stride != 1 && g.m < g.n && g.m <= few_rows;

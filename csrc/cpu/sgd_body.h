@@ -6,6 +6,10 @@
 namespace tinygrad_nm {
 namespace {
 
+// Up to here one thread updates all: the parameters of a small network stay in its second-level cache, with
+// the gradients that it mostly computed itself.
+constexpr int64_t sgd_alone_bytes = 320 << 10;
+
 enum class SgdForm { plain, lr_in_velocity, lr_outside };
 
 template <class T, SgdForm form, bool nesterov>
@@ -43,6 +47,7 @@ void sgd_update(const SgdUpdate<T>& a) {
         range = a.nesterov ? sgd_range<T, inside, true> : sgd_range<T, inside, false>;
     if (a.velocity && !a.lr_in_velocity)
         range = a.nesterov ? sgd_range<T, outside, true> : sgd_range<T, outside, false>;
+    if (a.n * int64_t(sizeof(T)) <= sgd_alone_bytes) return range(a, 0, a.n);
     for_elements(a.n, 4.0 * sizeof(T), [&](int64_t start, int64_t count) { range(a, start, start + count); });
 }
 

@@ -54,7 +54,7 @@ template <class T, int rows, int vectors>
 TINYGRAD_NM_INLINE void clear(Accumulators<T, rows, vectors>& acc) {
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) acc[r][v] = Vec<T>::zero();
 }
 
@@ -65,12 +65,12 @@ TINYGRAD_NM_INLINE void add_products(int64_t kc, const T* a, int64_t a_step, con
                                      Accumulators<T, rows, vectors>& acc) {
     for (int64_t p = 0; p < kc; ++p, a += adjacent ? a_step : 1, b += b_step) {
         Vec<T> row[vectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) row[v] = in_register(Vec<T>::load(b + v * Vec<T>::lanes));
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) {
             const Vec<T> x = Vec<T>::broadcast(adjacent ? a[r] : a[r * a_step]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int v = 0; v < vectors; ++v) acc[r][v] = fma(x, row[v], acc[r][v]);
         }
     }
@@ -104,7 +104,7 @@ TINYGRAD_NM_INLINE void store_elements(const Accumulators<T, rows, vectors>& acc
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
         if (!full && r >= tile.rows) continue;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) {
             const int n = full ? lanes : tile.columns - v * lanes;
             if (!full && n <= 0) continue;

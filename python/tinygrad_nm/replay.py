@@ -68,16 +68,22 @@ class Compiled:
 
     def __call__(self, *arguments: Any) -> Any:
         modes = thread.modes
-        arrays = [x.data if isinstance(x, Tensor) else x for x in arguments]
-        special = modes.recording_of is not None or modes.sweeping or modes.anomaly
-        if special or not all(map(_plain, arrays)):
+        if modes.recording_of is not None or modes.sweeping or modes.anomaly:
             return self.function(*arguments)
-        key = (modes.recording, _cpu.isa(), *map(_kind, range(len(arrays)), arguments, arrays))
+        kinds: list[Any] = [modes.recording, _cpu.isa()]
+        arrays: list[Any] = []
+        for place, x in enumerate(arguments):
+            data = x.data if isinstance(x, Tensor) else x
+            if type(data) in backend.DEVICES and data.flags.c_contiguous:
+                arrays.append(data)
+            elif isinstance(data, np.ndarray):  # a copy is not laid out as it is, and sums go by the layout
+                return self.function(*arguments)
+            kinds.append(_kind(place, x, data))
+        key = tuple(kinds)
         known = self._plans.get(key)
         if isinstance(known, str):
             self.why_not = known
             return self.function(*arguments)
-        arrays = [a for a in arrays if type(a) in backend.DEVICES]
         if isinstance(known, Plan):
             if known.holds():
                 return known.run(arrays)
@@ -165,11 +171,6 @@ def _kind(place: int, x: Any, data: Any) -> Any:
     if isinstance(x, tuple):
         return (tuple, *[_kind(place, item, item) for item in x])
     return type(x), repr(x) if isinstance(x, float) else x  # 0.0 and -0.0 are equal
-
-
-def _plain(data: Any) -> bool:
-    """Whether a copy of an argument is laid out as the argument itself is: sums go by the layout."""
-    return not isinstance(data, np.ndarray) or (type(data) in backend.DEVICES and data.flags.c_contiguous)
 
 
 def _taken_apart(result: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:

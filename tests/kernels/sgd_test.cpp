@@ -96,7 +96,7 @@ TEST(sgd_formulas) {
 }
 
 TEST(sgd_does_not_depend_on_the_cut_or_threads) {
-    const int64_t n = 40003;
+    const int64_t n = 140003;  // enough for threads
     for (const Rule& rule : rules())
         for_each_isa([&](const std::string& isa) {
             const int before = max_threads();

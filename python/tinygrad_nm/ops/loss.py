@@ -133,21 +133,15 @@ def _softmax_cross_entropy(logits: Any, data: Any, labels: Any, ignore_index: in
         out = losses.reshape(_without_classes(data.shape))
     else:
         out = backend.empty("cross_entropy", data, ())
-        repeated(_total, out, losses, divisor)
+        backend.kernels(data).bias_backward(out.reshape(1), losses.reshape(1, 1, -1))  # the sum of all
+        repeated(_divide, out, out, divisor)
     saved = (kept(logits, data), labels, ignore_index, reduction, divisor)
     return record(cross_entropy_rule, out, (logits,), saved)
 
 
-def _total(out: Any, losses: Any, divisor: Any) -> None:
-    """out () = the sum of the losses / divisor."""
-    xp = xp_of(losses)
-    xp.add.reduce(losses, None, None, out)
-    xp.divide(out, divisor, out)
-
-
-def _share(out: Any, dy: Any, divisor: Any) -> None:
-    """out = dy / divisor everywhere."""
-    out[...] = dy / divisor
+def _divide(out: Any, x: Any, divisor: Any) -> None:
+    """out = x / divisor, x () everywhere."""
+    xp_of(out).divide(x, divisor, out)
 
 
 def cross_entropy_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
@@ -166,7 +160,7 @@ def cross_entropy_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
         dloss = dy.reshape(labels.shape)
     else:
         dloss = backend.empty("cross_entropy", logits, labels.shape)
-        repeated(_share, dloss, dy, divisor)
+        repeated(_divide, dloss, dy, divisor)
     dx = backend.empty("cross_entropy", logits, logits.shape)
     stacked = _stacked(logits.shape)
     options = (dloss, logits.reshape(stacked), labels, ignore_index)
