@@ -22,9 +22,8 @@ constexpr int64_t least_panels = 8;                    // of B: each task packs 
 constexpr int64_t most_tasks = 15;                     // and one, where a block of rows is not smaller anyway
 constexpr int64_t direct_a_panels = 2;         // A is read where it lies for at most so many panels of B,
 constexpr int64_t direct_a_bytes = 128 << 10;  // or if it is so small and B has few columns
-constexpr int64_t direct_b_bytes = 320 << 10;  // B likewise if it stays in the second-level cache,
-constexpr int64_t direct_b_rows = 16;          // or for so few rows of A
-constexpr int64_t direct_b_most = 32 << 20;    // and at most so many bytes
+constexpr int64_t direct_b_rows = 16;          // B likewise for so few rows of A and at most so many bytes,
+constexpr int64_t direct_b_most = 32 << 20;    // or if it stays in the second-level cache
 constexpr int64_t few_rows = 128;              // with so few columns A streams by
 constexpr int64_t short_depth = 64;        // a block so short is written row by row: C is what takes the time
 constexpr int64_t few_bytes = 512 << 10;   // of B, with so few columns
@@ -297,7 +296,7 @@ void multiply_blocks(const Gemm<T>& g, bool alone) {
     const bool direct_a =
         (g.n <= direct_a_panels * nr || small_a) && (g.a.row_stride == 1 || g.a.column_stride == 1);
     const int64_t b_bytes = g.k * g.n * int64_t(sizeof(T));
-    const bool small_b = b_bytes <= direct_b_bytes;
+    const bool small_b = b_bytes <= second_level_bytes;
     const bool direct_b =
         g.b.column_stride == 1 && (small_b || (g.m <= direct_b_rows && b_bytes <= direct_b_most));
     const int64_t columns = equal_block(g.n, direct_b ? g.n : block_columns, nr);

@@ -6,9 +6,8 @@
 namespace tinygrad_nm {
 namespace {
 
-constexpr int64_t dot_rows = 4;           // so few rows are computed by dot products
-constexpr double dot_work = 5e5;          // operations of a task of dot products
-constexpr int64_t row_bytes = 320 << 10;  // of a matrix that one row is multiplied with: second-level cache
+constexpr int64_t dot_rows = 4;   // so few rows are computed by dot products
+constexpr double dot_work = 5e5;  // operations of a task of dot products
 
 // c[j .. j + 4) = alpha a . b[j .. j + 4) + beta c, k adjacent in both.
 template <class T>
@@ -75,7 +74,7 @@ void multiply_row(const Gemm<T>& g, int64_t j) {
 template <class T>
 bool row_fits(const Gemm<T>& g) {
     return g.m == 1 && g.b.column_stride == 1 && g.c.column_stride == 1 && g.n >= Vec<T>::lanes &&
-           g.beta == 0 && g.n * g.k * int64_t(sizeof(T)) <= row_bytes;
+           g.beta == 0 && g.n * g.k * int64_t(sizeof(T)) <= second_level_bytes;
 }
 template <class T>
 void multiply_row(const Gemm<T>& g) {

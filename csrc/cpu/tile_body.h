@@ -23,6 +23,9 @@ constexpr int tile_columns = tile_vectors* Vec<T>::lanes;  // NR
 template <class T>
 constexpr int64_t block_depth = 256;  // KC: a panel of B stays in the first-level cache
 
+// Of a matrix that stays in the second-level cache beside what it meets there.
+constexpr int64_t second_level_bytes = 320 << 10;
+
 constexpr int64_t divide_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
