@@ -4,7 +4,7 @@
 // the order of the tasks.
 #pragma once
 #include "cpu/arena.h"
-#include "cpu/bias.h"
+#include "shared/bias.h"
 #include "cpu/isa/vector.h"
 #include "cpu/parallel.h"
 

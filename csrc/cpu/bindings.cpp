@@ -4,8 +4,8 @@
 
 #include "build_options.h"
 #include "cpu/arena.h"
-#include "cpu/bindings/bindings.h"
-#include "cpu/dispatch.h"
+#include "bindings/bindings.h"
+#include "shared/dispatch.h"
 #include "cpu/parallel.h"
 
 namespace py = pybind11;

@@ -6,7 +6,7 @@
 // Where that would multiply many zeros from outside of dy, backward-input scatters instead
 // (conv2d_scatter_body.h).
 #pragma once
-#include "cpu/conv2d.h"
+#include "shared/conv2d.h"
 #include "cpu/conv2d_interleaved_passes_body.h"
 #include "cpu/conv2d_phases_body.h"
 #include "cpu/conv2d_scatter_body.h"

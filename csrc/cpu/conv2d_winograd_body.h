@@ -8,7 +8,7 @@
 // adjacent channels: blocks of planes are interleaved, which also writes the zeros around them.
 #pragma once
 #include "cpu/arena.h"
-#include "cpu/conv2d.h"
+#include "shared/conv2d.h"
 #include "cpu/interleaved_body.h"
 #include "cpu/parallel.h"
 #include "cpu/patches_body.h"

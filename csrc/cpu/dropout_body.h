@@ -1,6 +1,6 @@
 // The dropout kernel of one instruction set; shapes and formula in dropout.h.
 #pragma once
-#include "cpu/dropout.h"
+#include "shared/dropout.h"
 #include "cpu/isa/vector.h"
 #include "cpu/parallel.h"
 #include "shared/philox.h"

@@ -6,7 +6,7 @@
 #pragma once
 #include "cpu/arena.h"
 #include "cpu/isa/vector_math.h"
-#include "cpu/loss.h"
+#include "shared/loss.h"
 #include "cpu/parallel.h"
 
 namespace tinygrad_nm {

@@ -2,7 +2,7 @@
 #pragma once
 #include "cpu/arena.h"
 #include "cpu/isa/vector_math.h"
-#include "cpu/normalisation.h"
+#include "shared/normalisation.h"
 #include "cpu/parallel.h"
 
 namespace tinygrad_nm {

@@ -4,7 +4,7 @@
 #pragma once
 #include "cpu/arena.h"
 #include "cpu/parallel.h"
-#include "cpu/pool2d.h"
+#include "shared/pool2d.h"
 #include "cpu/pool2d_stride2_body.h"
 
 namespace tinygrad_nm {

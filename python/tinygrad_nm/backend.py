@@ -88,7 +88,7 @@ def set_winograd(enabled: bool, dtype: Any = np.float32) -> None:
 
     Filters of 3x3 and 5x5 at stride 1, of enough channels, then take 2.25 to 4 times fewer multiplications. Errors are
     some ten times those of the plain sum, and one NaN or infinity reaches the other results of its 4x4 or 2x2 tile:
-    csrc/cpu/conv2d.h has the figures. For the whole process; the functions of `check` never use it.
+    csrc/shared/conv2d.h has the figures. For the whole process; the functions of `check` never use it.
     """
     if not isinstance(enabled, (bool, np.bool_)):
         raise ValueError(f"set_winograd: {enabled!r} is not True or False")

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cpu/arena.h"
-#include "cpu/dispatch.h"
+#include "shared/dispatch.h"
 #include "cpu/parallel.h"
 #include "shared/checked.h"
 #include "test.h"

@@ -2,7 +2,7 @@
 #include <cstring>
 #include <exception>
 
-#include "cpu/dispatch.h"
+#include "shared/dispatch.h"
 #include "cpu/parallel.h"
 #include "test.h"
 

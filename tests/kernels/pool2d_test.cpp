@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "cpu/dispatch.h"
+#include "shared/dispatch.h"
 #include "cpu/parallel.h"
 #include "test.h"
 
