@@ -153,7 +153,8 @@ void Operation::show(Visible& visible) const {
     const auto show_all = [&](const List& list, size_t count) {
         for (size_t i = 0; i < count; ++i) {
             const Extent e = extent(list[i].array_read);
-            visible.add(list[i].argument, e.first, e.last, size_t(element_size(list[i].array_read)), list[i].use);
+            visible.add(list[i].argument, e.first, e.last, size_t(element_size(list[i].array_read)),
+                        list[i].use);
         }
     };
     show_all(inputs_, input_count_);

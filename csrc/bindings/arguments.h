@@ -23,8 +23,8 @@
 #include "bindings/geometry.h"
 #include "bindings/shape.h"
 #include "bindings/visible.h"
-#include "shared/dispatch.h"
 #include "shared/activation.h"
+#include "shared/dispatch.h"
 
 namespace tinygrad_nm {
 

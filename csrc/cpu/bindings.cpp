@@ -2,11 +2,11 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bindings/bindings.h"
 #include "build_options.h"
 #include "cpu/arena.h"
-#include "bindings/bindings.h"
-#include "shared/dispatch.h"
 #include "cpu/parallel.h"
+#include "shared/dispatch.h"
 
 namespace py = pybind11;
 using namespace tinygrad_nm;

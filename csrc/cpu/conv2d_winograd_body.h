@@ -8,12 +8,12 @@
 // adjacent channels: blocks of planes are interleaved, which also writes the zeros around them.
 #pragma once
 #include "cpu/arena.h"
-#include "shared/conv2d.h"
 #include "cpu/interleaved_body.h"
 #include "cpu/parallel.h"
 #include "cpu/patches_body.h"
 #include "cpu/tile_body.h"
 #include "cpu/winograd_transforms_body.h"
+#include "shared/conv2d.h"
 
 namespace tinygrad_nm {
 namespace {
