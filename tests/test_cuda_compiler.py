@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,10 +27,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="module")
-def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[compiler.Kernel]]:
+def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[compiler.Kernel]:
     """The kernels of one file on one architecture; that they compile without a warning is part of it."""
     source, architecture = request.param
-    yield compiler.kernels(source, architecture, tmp_path_factory.mktemp("cubin"))
+    return compiler.kernels(source, architecture, tmp_path_factory.mktemp("cubin"))
 
 
 def test_kernels_are_as_recorded(report: list[compiler.Kernel]) -> None:
@@ -53,11 +52,10 @@ def test_recorded_kernels_of_float32_spill_nothing() -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_each_file_compiles_alone_to_ptx_for_the_oldest_architecture(source: Path, tmp_path: Path) -> None:
-    ptx = compiler.to_ptx(source, 75, tmp_path).read_text()
+    made = compiler.to_ptx(source, 75, tmp_path)
+    ptx = made.read_text()
     assert ".target sm_75" in ptx
-    assert ptx.count(".entry") == len(
-        compiler.ENTRY.findall(compiler.to_cubin(tmp_path / f"{source.stem}.75.ptx", 75)[1])
-    )
+    assert ptx.count(".entry") == len(compiler.ENTRY.findall(compiler.to_cubin(made, 75)[1]))
 
 
 @pytest.mark.parametrize(
