@@ -26,7 +26,6 @@ constexpr int taps = 9, step = 4;                    // 3x3 taps; outputs of a t
 constexpr int tile_threads = 128;                    // of a block, a tile each
 constexpr int64_t chunk_unit = 128;                  // tiles: whole tiles of gemm
 constexpr int64_t chunk_bytes = int64_t(256) << 20;  // of the transformed tiles and sums of a chunk
-constexpr int64_t most_rows = 65535;                 // of a grid
 
 // Where it pays, estimated: 36 (gain - 1) C O multiply-adds of a tile are saved, and some 350 (C + O) bytes
 // more are moved (float32). Cards do 5 to 12 multiply-adds in the time of a byte. The filters are transformed
@@ -89,28 +88,43 @@ __device__ __forceinline__ void transform_square(const Load& load, const Store& 
     }
 }
 
+// A block's place in a grid of tile_blocks x channels: few enough of both for unsigned numbers, since a chunk
+// of tiles is small.
+struct ChannelTiles {
+    int tile;  // of this thread
+    int64_t channel;
+
+    __device__ __forceinline__ explicit ChannelTiles(const TileRange& range)
+        : tile(int(blockIdx.x % tile_blocks(range)) * tile_threads + int(threadIdx.x)),
+          channel(blockIdx.x / tile_blocks(range)) {}
+    static __host__ __device__ __forceinline__ unsigned tile_blocks(const TileRange& range) {
+        return unsigned(range.count + tile_threads - 1) / tile_threads;
+    }
+    static unsigned grid(const TileRange& range, int64_t channels) {
+        return tile_blocks(range) * unsigned(channels);
+    }
+};
+
 // to (36, channels, pitch): to[q, c, t] = number q of tile t of channel c, transformed; zeros outside of the
 // planes.
 template <class T, class Transform>
 __global__ void __launch_bounds__(tile_threads)
     winograd_tiles(T* to, int64_t pitch, const Planes<const T> planes, const TileRange range) {
-    const int tile = int(blockIdx.x) * tile_threads + int(threadIdx.x);
-    if (tile >= range.count) return;
-    const TilePlace place = place_of(range, tile);
+    const ChannelTiles own(range);
+    if (own.tile >= range.count) return;
+    const TilePlace place = place_of(range, own.tile);
     const int top = place.y - planes.top, left = place.x - planes.left;
+    const T* const plane =
+        planes.data + (place.image * planes.channels + own.channel) * planes.height * planes.width;
+    T* const first = to + own.channel * pitch + own.tile;
     const int64_t point = planes.channels * pitch;
-    for (int64_t c = blockIdx.y; c < planes.channels; c += gridDim.y) {
-        const T* const plane =
-            planes.data + (place.image * planes.channels + c) * planes.height * planes.width;
-        T* const first = to + c * pitch + tile;
-        transform_square<T, Transform>(
-            [&](int i, int j) {
-                const int y = top + i, x = left + j;
-                const bool inside = y >= 0 && y < planes.height && x >= 0 && x < planes.width;
-                return inside ? plane[int64_t(y) * planes.width + x] : T(0);
-            },
-            [&](int i, int j, T v) { first[(i * winograd_size + j) * point] = v; });
-    }
+    transform_square<T, Transform>(
+        [&](int i, int j) {
+            const int y = top + i, x = left + j;
+            const bool inside = y >= 0 && y < planes.height && x >= 0 && x < planes.width;
+            return inside ? plane[int64_t(y) * planes.width + x] : T(0);
+        },
+        [&](int i, int j, T v) { first[(i * winograd_size + j) * point] = v; });
 }
 
 constexpr int filters_m = 32, filters_k = 8;  // of a block
@@ -120,6 +134,7 @@ template <class T>
 struct Filters {
     const T* w;
     int64_t groups, m, k;
+    unsigned m_blocks, k_blocks;  // of a group
 };
 
 // to (36, groups, K, M): to[q, g, k, m] = number q of the transform of w[g, m, k], or if turned, of w[g, k,
@@ -130,31 +145,29 @@ __global__ void __launch_bounds__(filters_m* filters_k) winograd_filters(T* to, 
     constexpr int threads = filters_m * filters_k, count = threads * taps;
     constexpr int side_by_side = (turned ? filters_m : filters_k) * taps;
     SHARED(T, panel, [filters_m][filters_k * taps + 1]);
-    const int64_t k_blocks = (f.k + filters_k - 1) / filters_k, filters = f.groups * f.m * f.k;
-    const int64_t m0 = int64_t(blockIdx.x) * filters_m;
-    const int own_m = int(threadIdx.x) % filters_m, own_k = int(threadIdx.x) / filters_m;
-    for (int64_t item = blockIdx.y; item < f.groups * k_blocks; item += gridDim.y) {
-        const int64_t group = item / k_blocks, k0 = item % k_blocks * filters_k;
-        const T* const w = f.w + group * f.m * f.k * taps;
+    const unsigned rest = blockIdx.x / f.m_blocks;
+    const int64_t group = rest / f.k_blocks, filters = f.m * f.k;
+    const int64_t m0 = int64_t(blockIdx.x % f.m_blocks) * filters_m,
+                  k0 = int64_t(rest % f.k_blocks) * filters_k;
+    const T* const w = f.w + group * filters * taps;
 #pragma unroll
-        for (int e = int(threadIdx.x); e < count; e += threads) {
-            const int inner = e % side_by_side / taps, outer = e / side_by_side, tap = e % taps;
-            const int m = turned ? inner : outer, k = turned ? outer : inner;
-            const int64_t filter = turned ? (k0 + k) * f.m + m0 + m : (m0 + m) * f.k + k0 + k;
-            if (m0 + m < f.m && k0 + k < f.k) panel[m][k * taps + tap] = w[filter * taps + tap];
-        }
-        __syncthreads();
-        if (m0 + own_m < f.m && k0 + own_k < f.k) {
-            T* const first = to + (group * f.k + k0 + own_k) * f.m + m0 + own_m;
-            transform_square<T, Evaluate<T, 3, true>>(
-                [&](int i, int j) {
-                    const int tap = i * 3 + j;
-                    return panel[own_m][own_k * taps + (turned ? taps - 1 - tap : tap)];
-                },
-                [&](int i, int j, T v) { first[(i * winograd_size + j) * filters] = v; });
-        }
-        __syncthreads();
+    for (int e = int(threadIdx.x); e < count; e += threads) {
+        const int inner = e % side_by_side / taps, outer = e / side_by_side, tap = e % taps;
+        const int m = turned ? inner : outer, k = turned ? outer : inner;
+        const int64_t filter = turned ? (k0 + k) * f.m + m0 + m : (m0 + m) * f.k + k0 + k;
+        if (m0 + m < f.m && k0 + k < f.k) panel[m][k * taps + tap] = w[filter * taps + tap];
     }
+    __syncthreads();
+    const int m = int(threadIdx.x) % filters_m, k = int(threadIdx.x) / filters_m;
+    if (m0 + m >= f.m || k0 + k >= f.k) return;
+    T* const first = to + group * filters + (k0 + k) * f.m + m0 + m;
+    const int64_t point = f.groups * filters;
+    transform_square<T, Evaluate<T, 3, true>>(
+        [&](int i, int j) {
+            const int tap = i * 3 + j;
+            return panel[m][k * taps + (turned ? taps - 1 - tap : tap)];
+        },
+        [&](int i, int j, T v) { first[(i * winograd_size + j) * point] = v; });
 }
 
 // out[n, c, y, x] = activation(number (y, x) of sums (36, channels, pitch) transformed back + bias[c]) for
@@ -165,27 +178,25 @@ __global__ void __launch_bounds__(tile_threads)
     winograd_outputs(const Planes<T> out, const T* sums, int64_t pitch, const Epilogue<T> epilogue,
                      const TileRange range) {
     SHARED(T, values, [step * step][tile_threads]);
-    const int thread = int(threadIdx.x), tile = int(blockIdx.x) * tile_threads + thread;
-    if (tile >= range.count) return;
-    const TilePlace place = place_of(range, tile);
+    const ChannelTiles own(range);
+    if (own.tile >= range.count) return;
+    const int thread = int(threadIdx.x);
+    const T* const first = sums + own.channel * pitch + own.tile;
     const int64_t point = out.channels * pitch;
-    for (int64_t c = blockIdx.y; c < out.channels; c += gridDim.y) {
-        const T* const first = sums + c * pitch + tile;
-        const T bias = epilogue.bias ? epilogue.bias[c] : T(0);
-        transform_square<T, Interpolate<T, step, false>>(
-            [&](int i, int j) { return first[(i * winograd_size + j) * point]; },
-            [&](int i, int j, T v) { values[i * step + j][thread] = v + bias; });
-        T* const plane = out.data + (place.image * out.channels + c) * out.height * out.width;
-        with_activation(epilogue.activation, [&](auto formula) {
+    const T bias = epilogue.bias ? epilogue.bias[own.channel] : T(0);
+    transform_square<T, Interpolate<T, step, false>>(
+        [&](int i, int j) { return first[(i * winograd_size + j) * point]; },
+        [&](int i, int j, T v) { values[i * step + j][thread] = v + bias; });
+    const TilePlace place = place_of(range, own.tile);
+    T* const plane = out.data + (place.image * out.channels + own.channel) * out.height * out.width;
+    with_activation(epilogue.activation, [&](auto formula) {
 #pragma unroll 1
-            for (int v = 0; v < step * step; ++v) {
-                const int y = place.y + v / step, x = place.x + v % step;
-                if (y < out.height && x < out.width)
-                    plane[int64_t(y) * out.width + x] =
-                        formula.forward(values[v][thread], epilogue.parameter);
-            }
-        });
-    }
+        for (int v = 0; v < step * step; ++v) {
+            const int y = place.y + v / step, x = place.x + v % step;
+            if (y < out.height && x < out.width)
+                plane[int64_t(y) * out.width + x] = formula.forward(values[v][thread], epilogue.parameter);
+        }
+    });
 }
 
 // dw (filters, 3, 3): the sums (36, filters) transformed back. A block writes through shared memory, since 9
@@ -232,15 +243,15 @@ struct Chunks {
     }
 };
 
-dim3 tile_grid(const TileRange& range, int64_t channels) {
-    return dim3(unsigned(divide_up(range.count, tile_threads)),
-                unsigned(channels < most_rows ? channels : most_rows));
-}
-
 template <class Transform, class T>
 void transform_tiles(T* to, int64_t pitch, const Planes<const T>& planes, const TileRange& range) {
-    LAUNCH((winograd_tiles<T, Transform>), tile_grid(range, planes.channels), tile_threads, 0, to, pitch,
-           planes, range);
+    LAUNCH((winograd_tiles<T, Transform>), ChannelTiles::grid(range, planes.channels), tile_threads, 0, to,
+           pitch, planes, range);
+}
+
+template <class T>
+Filters<T> filters_of(const T* w, int64_t groups, int64_t m, int64_t k) {
+    return {w, groups, m, k, unsigned(divide_up(m, filters_m)), unsigned(divide_up(k, filters_k))};
 }
 
 // The sum over the K channels of each group of `source`, correlated with the filters: M channels of `out`.
@@ -252,10 +263,8 @@ void correlate(const Filters<T>& f, const Planes<const T>& source, const Planes<
                                         winograd_points * (source.channels + out.channels), winograd);
     const Scratch<T> filters(products * f.m * f.k), inputs(products * f.k * chunks.pitch),
         sums(products * f.m * chunks.pitch);
-    const int64_t k_blocks = f.groups * divide_up(f.k, filters_k);
-    LAUNCH((winograd_filters<T, turned>),
-           dim3(unsigned(divide_up(f.m, filters_m)), unsigned(k_blocks < most_rows ? k_blocks : most_rows)),
-           filters_m * filters_k, 0, filters.data(), f);
+    LAUNCH((winograd_filters<T, turned>), unsigned(f.groups) * f.m_blocks * f.k_blocks, filters_m * filters_k,
+           0, filters.data(), f);
     chunks.each([&](const TileRange& range, bool) {
         transform_tiles<FilterInputs<T>>(inputs.data(), chunks.pitch, source, range);
         gemm<T>({.batch = products,
@@ -268,8 +277,8 @@ void correlate(const Filters<T>& f, const Planes<const T>& source, const Planes<
                  .b_batch_stride = f.k * chunks.pitch,
                  .c = {sums.data(), chunks.pitch, 1},
                  .c_batch_stride = f.m * chunks.pitch});
-        LAUNCH(winograd_outputs<T>, tile_grid(range, out.channels), tile_threads, 0, out, sums.data(),
-               chunks.pitch, epilogue, range);
+        LAUNCH(winograd_outputs<T>, ChannelTiles::grid(range, out.channels), tile_threads, 0, out,
+               sums.data(), chunks.pitch, epilogue, range);
     });
 }
 
@@ -292,7 +301,7 @@ bool winograd_applies(const Conv2dShape& s, Winograd winograd) {
 template <class T>
 void conv2d_winograd_forward(const Conv2dForward<T>& a) {
     const Conv2dShape& s = a.shape;
-    correlate<T, false>({a.w, s.groups, s.group_filters, s.group_channels},
+    correlate<T, false>(filters_of(a.w, s.groups, s.group_filters, s.group_channels),
                         {a.x, s.channels, int(s.height), int(s.width), int(s.pad_top), int(s.pad_left)},
                         {a.out, s.filters, int(s.out_h), int(s.out_w), 0, 0}, s.batch,
                         {a.bias, BiasAxis::rows, a.activation, a.parameter}, a.winograd);
@@ -303,7 +312,7 @@ void conv2d_winograd_forward(const Conv2dForward<T>& a) {
 template <class T>
 void conv2d_winograd_backward_input(const Conv2dBackwardInput<T>& a) {
     const Conv2dShape& s = a.shape;
-    correlate<T, true>({a.w, s.groups, s.group_channels, s.group_filters},
+    correlate<T, true>(filters_of(a.w, s.groups, s.group_channels, s.group_filters),
                        {a.dy, s.filters, int(s.out_h), int(s.out_w), int(2 - s.pad_top), int(2 - s.pad_left)},
                        {a.out, s.channels, int(s.height), int(s.width), 0, 0}, s.batch, {}, a.winograd);
 }
