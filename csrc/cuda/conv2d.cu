@@ -4,6 +4,7 @@
 
 #include "cuda/activate.cuh"
 #include "cuda/conv2d_loaders.cuh"
+#include "cuda/conv2d_winograd.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/tile.cuh"
 
@@ -260,6 +261,7 @@ template void add_parts<double>(const PartialSums<double>&);
 
 template <class T>
 void conv2d_forward(const Conv2dForward<T>& a) {
+    if (winograd_applies(a.shape, a.winograd)) return conv2d_winograd_forward(a);
     const Conv2dShape& s = a.shape;
     correlate<T>({a.out,
                   a.x,
@@ -280,6 +282,7 @@ template void conv2d_forward<double>(const Conv2dForward<double>&);
 
 template <class T>
 void conv2d_backward_input(const Conv2dBackwardInput<T>& a) {
+    if (winograd_applies(a.shape, a.winograd)) return conv2d_winograd_backward_input(a);
     const Conv2dShape& s = a.shape;
     correlate<T>({a.out,
                   a.dy,

@@ -1,6 +1,7 @@
 // The gradient of a convolution in w (shared/conv2d.h): the product of dy and patches, summed over all
 // positions.
 #include "cuda/conv2d_loaders.cuh"
+#include "cuda/conv2d_winograd.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/tile.cuh"
 
@@ -101,6 +102,7 @@ struct Tiles<double> {
 
 template <class T>
 void conv2d_backward_weight(const Conv2dBackwardWeight<T>& a) {
+    if (winograd_applies(a.shape, a.winograd)) return conv2d_winograd_backward_weight(a);
     const Conv2dShape& s = a.shape;
     if (s.batch == 0)
         return add_parts<T>({a.out, nullptr, 0, s.filters * s.group_channels * s.kernel_h * s.kernel_w});
