@@ -14,9 +14,9 @@ struct Isa {
     std::string why;  // why it is or is not available
 };
 
-// Of each module its own: cpu/isas.cpp, cuda/emulation/isas.cpp.
+// Of each module its own: cpu/isas.cpp, cuda/isas.cpp, cuda/emulation/isas.cpp.
 std::vector<Isa> isas();                // best first, then the ones that are only chosen by name
-extern const char* const isa_variable;  // the name of the environment variable
+extern const char* const isa_variable;  // the name of the environment variable; null: none
 
 // The table in use. The first call chooses, and throws std::invalid_argument if the environment variable
 // names an unknown set or one that this processor lacks.
