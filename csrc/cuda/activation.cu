@@ -1,7 +1,7 @@
 // Activations, elementwise; arguments in shared/activation_arguments.h, formulas in shared/activation.h.
 //
-// exp, tanh, erfc and their like are CUDA's own, with the errors that its programming guide states; the formulas without
-// them give the same bits as on the CPU.
+// exp, tanh, erfc and their like are the CUDA library's, with the errors that its programming guide states,
+// where the CPU's vectors have our own; the formulas without them give the same bits on both.
 #include "cuda/elementwise.cuh"
 #include "cuda/kernels.cuh"
 
@@ -10,7 +10,8 @@ namespace {
 
 // out (n), x (n): out[i] = sigma(x[i]).
 template <class T, class Formula>
-__global__ void __launch_bounds__(quad_threads) activation_forward_kernel(const ActivationForward<T> a, bool aligned) {
+__global__ void __launch_bounds__(quad_threads)
+    activation_forward_kernel(const ActivationForward<T> a, bool aligned) {
     for_quads(a.n, aligned, [&](const Quad& q) {
         QuadOf<T> x = load(a.x, q);
 #pragma unroll
@@ -38,8 +39,8 @@ template <class T>
 void activation_forward(const ActivationForward<T>& a) {
     if (a.n == 0) return;
     with_activation(a.kind, [&](auto formula) {
-        LAUNCH((activation_forward_kernel<T, decltype(formula)>), blocks_for(a.n, quad_tile), quad_threads, 0, a,
-               all_aligned(a.out, a.x));
+        LAUNCH((activation_forward_kernel<T, decltype(formula)>), blocks_for(a.n, quad_tile), quad_threads, 0,
+               a, all_aligned(a.out, a.x));
     });
 }
 template void activation_forward<float>(const ActivationForward<float>&);
@@ -49,8 +50,8 @@ template <class T>
 void activation_backward(const ActivationBackward<T>& a) {
     if (a.n == 0) return;
     with_activation(a.kind, [&](auto formula) {
-        LAUNCH((activation_backward_kernel<T, decltype(formula)>), blocks_for(a.n, quad_tile), quad_threads, 0, a,
-               all_aligned(a.out, a.dy, a.saved));
+        LAUNCH((activation_backward_kernel<T, decltype(formula)>), blocks_for(a.n, quad_tile), quad_threads,
+               0, a, all_aligned(a.out, a.dy, a.saved));
     });
 }
 template void activation_backward<float>(const ActivationBackward<float>&);

@@ -11,10 +11,11 @@ struct DropoutRule {
     bool aligned;  // every quad of every example begins on 16 bytes
 };
 
-// out, x (examples, elements): out = x scale where the word of the element keeps it, else 0. A thread draws the four
-// words of one counter, which decide four neighbours.
+// out, x (examples, elements): out = x scale where the word of the element keeps it, else 0. A thread draws
+// the four words of one counter, which decide four neighbours.
 template <class T>
-__global__ void __launch_bounds__(quad_threads) dropout_kernel(const Dropout<T> a, T scale, const DropoutRule rule) {
+__global__ void __launch_bounds__(quad_threads)
+    dropout_kernel(const Dropout<T> a, T scale, const DropoutRule rule) {
     const int64_t quads = (a.elements + 3) / 4, all = a.examples * quads;
     const int64_t stride = int64_t(gridDim.x) * quad_threads;
     for (int64_t i = int64_t(blockIdx.x) * quad_threads + threadIdx.x; i < all; i += stride) {
@@ -42,8 +43,8 @@ void dropout(const Dropout<T>& a) {
     const DropoutRule rule{dropout_threshold(a.p),
                            all_aligned(a.out, a.x) && (a.elements % 4 == 0 || a.examples == 1)};
     const int64_t quads = a.examples * ((a.elements + 3) / 4);
-    LAUNCH(dropout_kernel<T>, blocks_for(quads, quad_threads), quad_threads, 0, a, T(a.p < 1 ? 1 / (1 - a.p) : 0),
-           rule);
+    LAUNCH(dropout_kernel<T>, blocks_for(quads, quad_threads), quad_threads, 0, a,
+           T(a.p < 1 ? 1 / (1 - a.p) : 0), rule);
 }
 template void dropout<float>(const Dropout<float>&);
 template void dropout<double>(const Dropout<double>&);

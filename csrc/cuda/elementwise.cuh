@@ -1,8 +1,8 @@
 // How threads go over n numbers in a row: each takes four at a time, a quad.
 //
-// Where all arrays begin on a multiple of 16 bytes, the four are neighbours, loaded and stored at once: 16 bytes of
-// float, 32 of double. Elsewhere they are as far apart as there are threads in a block, so that neighbouring threads
-// still have neighbours in memory. A body is the same in both cases:
+// Where all arrays begin on a multiple of 16 bytes, the four are neighbours, loaded and stored at once: 16
+// bytes of float, 32 of double. Elsewhere they are as far apart as there are threads in a block, so that
+// neighbouring threads still have neighbours in memory. A body is the same in both cases:
 //
 //   for_quads(n, aligned, [&](const Quad& q) {
 //       QuadOf<T> x = load(a.x, q);
@@ -58,18 +58,18 @@ __host__ __device__ __forceinline__ bool all_aligned(Pointers... p) {
     return ((reinterpret_cast<uintptr_t>(p) | ...) & 15) == 0;
 }
 
-// body(quad) for the numbers [begin, end) that fall to this thread of a block of quad_threads, which goes on in steps of
-// `stride`. begin and stride are multiples of four.
+// body(quad) for the numbers [begin, end) that fall to this thread of a block of quad_threads, which goes on
+// in steps of `stride`; begin and stride are multiples of four. A second loop for whole tiles, without a
+// question in it, would only cost registers: memory is what these kernels wait for.
 template <class Body>
-__device__ __forceinline__ void for_quads(int64_t begin, int64_t end, int64_t stride, bool aligned, const Body& body) {
-    const int thread = int(threadIdx.x);
+__device__ __forceinline__ void for_quads(int64_t begin, int64_t end, int64_t stride, bool aligned,
+                                          const Body& body) {
+    const int step = aligned ? 1 : quad_threads, offset = int(threadIdx.x) * (aligned ? 4 : 1);
     for (int64_t tile = begin; tile < end; tile += stride) {
-        const int step = aligned ? 1 : quad_threads, offset = aligned ? 4 * thread : thread;
-        const int64_t left = end - tile - offset;  // from this thread's first number on
-        if (left <= 0) continue;
-        const int reach = 3 * step;  // of its last
-        const int count = left > reach ? 4 : int((left + step - 1) / step);
-        body(Quad{tile + offset, step, count, aligned && count == 4});
+        const int left =
+            (end - tile < quad_tile ? int(end - tile) : quad_tile) - offset;  // from its first number on
+        const int count = left > 3 * step ? 4 : aligned ? left : (left + quad_threads - 1) / quad_threads;
+        if (left > 0) body(Quad{tile + offset, step, count, aligned && count == 4});
     }
 }
 

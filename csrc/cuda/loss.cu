@@ -1,8 +1,8 @@
 // Softmax-cross-entropy; arguments, formulas and conventions in shared/loss.h.
 //
-// A row is a position of an example: `classes` logits, `positions` apart in memory. A team of threads (team.cuh) has a
-// row. With one position or a few, a row's classes are near one another, and a team is a part of a warp, a warp or a
-// block; with many, neighbouring threads have neighbouring positions.
+// A row is a position of an example: `classes` logits, `positions` apart in memory. A team of threads
+// (team.cuh) has a row. With one position or a few, a row's classes are near one another, and a team is a
+// part of a warp, a warp or a block; with many, neighbouring threads have neighbouring positions.
 #include "cuda/elementwise.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/team.cuh"
@@ -10,8 +10,12 @@
 namespace tinygrad_nm::TINYGRAD_NM_DEVICE {
 namespace {
 
-// Where a row begins in the logits, and its label. A team beyond the last row has no classes to look at, like the rows
-// whose label is ignored or is no class, whose results follow from the label alone.
+// Threads of a multiprocessor at least: 64 registers each, where the compiler, left alone, makes do with 32
+// and spills.
+constexpr int loss_threads = 1024;
+
+// Where a row begins in the logits, and its label. A team beyond the last row has no classes to look at, like
+// the rows whose label is ignored or is no class, whose results follow from the label alone.
 template <class T>
 struct Row {
     bool exists, ignored, valid;
@@ -28,15 +32,15 @@ struct Row {
     __device__ __forceinline__ T without_logits() const { return ignored ? T(0) : T(NAN); }
 };
 
-// Of a row's logits the largest, and the sum of exp(x - largest) less the 1 of a largest one: NaN where the largest is
-// not finite. A NaN among them is passed over by the first and found by the second.
+// Of a row's logits the largest, and the sum of exp(x - largest) less the 1 of a largest one: NaN where the
+// largest is not finite. A NaN among them is passed over by the first and found by the second.
 template <class T>
 struct SoftmaxSum {
     T largest, rest;
 };
 
-// x[c step] for the classes c; 0 classes give no number of use. Long sums are added in blocks, so that many classes cost
-// few digits.
+// x[c step] for the classes c; 0 classes give no number of use. Long sums are added in blocks, so that many
+// classes cost few digits.
 template <class T, class Team>
 __device__ __forceinline__ SoftmaxSum<T> softmax_of_row(const T* x, int64_t classes, int64_t step) {
     constexpr int64_t block = 64 * Team::lanes;
@@ -64,9 +68,11 @@ __device__ __forceinline__ SoftmaxSum<T> softmax_of_row(const T* x, int64_t clas
 // out, labels (examples, positions), logits (examples, classes, positions):
 // out = log1p(rest) + largest - the label's logit.
 template <class T, class Team>
-__global__ void __launch_bounds__(Team::threads) cross_entropy_forward_kernel(const SoftmaxCrossEntropy<T> a) {
+__global__ void __launch_bounds__(Team::threads, loss_threads / Team::threads)
+    cross_entropy_forward_kernel(const SoftmaxCrossEntropy<T> a) {
     const int64_t rows = a.examples * a.positions;
-    for (int64_t first = int64_t(blockIdx.x) * Team::rows; first < rows; first += int64_t(gridDim.x) * Team::rows) {
+    for (int64_t first = int64_t(blockIdx.x) * Team::rows; first < rows;
+         first += int64_t(gridDim.x) * Team::rows) {
         const Row<T> row(a, first + Team::row());
         const T* const x = a.logits + row.begin;
         const SoftmaxSum<T> s = softmax_of_row<T, Team>(x, row.valid ? a.classes : 0, a.positions);
@@ -87,9 +93,11 @@ __device__ __forceinline__ T label_gradient(const SoftmaxSum<T>& s, T label_logi
 // out, logits (examples, classes, positions), dloss, labels (examples, positions):
 // out = dloss (exp(x - largest) / (1 + rest) - [class == label]).
 template <class T, class Team>
-__global__ void __launch_bounds__(Team::threads) cross_entropy_backward_kernel(const SoftmaxCrossEntropy<T> a) {
+__global__ void __launch_bounds__(Team::threads, loss_threads / Team::threads)
+    cross_entropy_backward_kernel(const SoftmaxCrossEntropy<T> a) {
     const int64_t rows = a.examples * a.positions;
-    for (int64_t first = int64_t(blockIdx.x) * Team::rows; first < rows; first += int64_t(gridDim.x) * Team::rows) {
+    for (int64_t first = int64_t(blockIdx.x) * Team::rows; first < rows;
+         first += int64_t(gridDim.x) * Team::rows) {
         const Row<T> row(a, first + Team::row());
         const T* const x = a.logits + row.begin;
         T* const out = a.out + row.begin;
@@ -126,15 +134,17 @@ struct Choice {
 constexpr int64_t any = INT64_MAX;
 template <class T>
 constexpr Choice<T> choices[] = {
-    {16, 64, run<T, ColumnTeam<128, 1>>}, {16, any, run<T, ColumnTeam<32, 8>>}, {1, 16, run<T, WarpTeam<8>>},
-    {1, 512, run<T, WarpTeam<32>>},       {1, 8192, run<T, BlockTeam<256>>},    {1, any, run<T, BlockTeam<1024>>},
+    {16, 64, run<T, ColumnTeam<128, 1>>}, {16, any, run<T, ColumnTeam<32, 8>>},
+    {1, 16, run<T, WarpTeam<8>>},         {1, 512, run<T, WarpTeam<32>>},
+    {1, 8192, run<T, BlockTeam<256>>},    {1, any, run<T, BlockTeam<1024>>},
 };
 
 template <class T>
 void cross_entropy(const SoftmaxCrossEntropy<T>& a, bool backward) {
     if (a.examples == 0 || a.positions == 0) return;
     for (const Choice<T>& choice : choices<T>)
-        if (a.positions >= choice.least_positions && a.classes <= choice.most_classes) return choice.run(a, backward);
+        if (a.positions >= choice.least_positions && a.classes <= choice.most_classes)
+            return choice.run(a, backward);
 }
 
 }  // namespace

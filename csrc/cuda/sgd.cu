@@ -19,7 +19,8 @@ __device__ __forceinline__ void sgd_step(const SgdUpdate<T>& a, T& weight, T gra
     weight = weight - (a.lr_in_velocity ? step : a.lr * step);
 }
 
-// weight, gradient, velocity (n): weight and velocity (if there is one) after a step, in one pass over memory.
+// weight, gradient, velocity (n): weight and velocity (if there is one) after a step, in one pass over
+// memory.
 template <class T>
 __global__ void __launch_bounds__(quad_threads) sgd_update_kernel(const SgdUpdate<T> a, bool aligned) {
     for_quads(a.n, aligned, [&](const Quad& q) {

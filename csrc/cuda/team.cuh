@@ -1,7 +1,8 @@
-// Teams: the threads of a block that work on one row and put together what each of them found, always in the same
-// order, whatever runs first. A block of Team::threads holds Team::rows teams of Team::lanes threads.
+// Teams: the threads of a block that work on one row and put together what each of them found, always in the
+// same order, whatever runs first. A block of Team::threads holds Team::rows teams of Team::lanes threads.
 //
-//   combine(value, op)   op over the values of the team, for each of its threads; all threads of the block call it
+//   combine(value, op)   op over the values of the team, for each of its threads; all threads of the block
+//   call it
 #pragma once
 #include "cuda/launch.cuh"
 
@@ -31,7 +32,8 @@ struct WarpTeam {
     template <class T, class Op>
     static __device__ __forceinline__ T combine(T value, Op op) {
 #pragma unroll
-        for (int away = lanes / 2; away > 0; away /= 2) value = op(value, __shfl_xor_sync(0xffffffffu, value, away));
+        for (int away = lanes / 2; away > 0; away /= 2)
+            value = op(value, __shfl_xor_sync(0xffffffffu, value, away));
         return value;
     }
 };

@@ -261,8 +261,8 @@ struct Exp {
 #undef TINYGRAD_NM_FORWARD
 #undef TINYGRAD_NM_BACKWARD
 
-// visit(Formula{}) for the formula of `kind`: the one place where a kind becomes code. A visitor may be of the host
-// alone, which nvcc then must not warn of.
+// visit(Formula{}) for the formula of `kind`: the one place where a kind becomes code. A visitor may be of
+// the host alone, which nvcc then must not warn of.
 #if defined(__CUDACC__)
 #pragma nv_exec_check_disable
 #endif
