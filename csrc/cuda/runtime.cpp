@@ -1,7 +1,7 @@
 #include "cuda/runtime.h"
 
 #include <atomic>
-#include <climits>
+#include <cstdint>
 #include <cstdlib>
 #include <mutex>
 #include <new>
@@ -84,8 +84,14 @@ void keep_memory_of_pool(int device) {
     kept.fetch_or(bit, std::memory_order_relaxed);
 }
 
+int count_devices(const char* function) {
+    int count = 0;
+    check_cuda(cudaGetDeviceCount(&count), function);
+    return count;
+}
+
 void check_device(const char* function, int device) {
-    const int count = device_count();
+    const int count = count_devices(function);
     if (device < 0 || device >= count)
         throw std::invalid_argument(std::string(function) + ": there is no device " + std::to_string(device) +
                                     ", use a number from 0 to " + std::to_string(count - 1));
@@ -155,9 +161,7 @@ void return_memory(void* memory) noexcept {
 }
 
 int device_count() {
-    int count = 0;
-    check_cuda(cudaGetDeviceCount(&count), "device_count");
-    return count;
+    return count_devices("device_count");
 }
 
 int driver_version() {
