@@ -100,7 +100,7 @@ def test_values_and_gradients(device: Any, norm: Norm, dtype: Any) -> None:
 @pytest.mark.parametrize("norm", NORMS, ids=str)
 def test_values_are_those_of_the_cpu_to_the_last_places(device: Any, norm: Norm) -> None:
     x, _ = norm.draw(np.float32)
-    np.testing.assert_array_max_ulp(norm.forward(device, x), norm.forward(_cpu, x), 4)
+    np.testing.assert_array_max_ulp(norm.forward(device, x), norm.forward(_cpu, x), 6)
 
 
 @pytest.mark.parametrize("norm", [Norm((2, 13, 9), 5), Norm((1, 60, 3), 4), Norm((1, 64, 3), 61)], ids=str)
