@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_device import device, orders  # noqa: F401
+
+import cuda_device
+from cuda_device import orders
+
+device = cuda_device.device
 
 # Both ways of summing (columns below 32 numbers a plane), one part and several, tiles cut by the end.
 SHAPES = [
