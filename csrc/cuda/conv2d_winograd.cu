@@ -27,9 +27,9 @@ constexpr int tile_threads = 128;                    // of a block, a tile each
 constexpr int64_t chunk_unit = 128;                  // tiles: whole tiles of gemm
 constexpr int64_t chunk_bytes = int64_t(256) << 20;  // of the transformed tiles and sums of a chunk
 
-// Where it pays, estimated: 36 (gain - 1) C O multiply-adds of a tile are saved, and some 350 (C + O) bytes
-// more are moved (float32). Cards do 5 to 12 multiply-adds in the time of a byte. The filters are transformed
-// once.
+// Where it pays, estimated: of a tile 36 (gain - 1) C O multiply-adds are saved, and some 350 (C + O) bytes
+// are moved (float32), in whose time cards do 6 to 13 multiply-adds each; the second-level cache keeps part
+// of them. The filters are transformed once, for all tiles.
 constexpr int64_t least_tiles = 128;
 constexpr double least_saved = 64;         // (gain - 1) C O / (C + O)
 constexpr int64_t longest_axis = 1 << 30;  // of an image, so that a pixel's coordinates are ints
