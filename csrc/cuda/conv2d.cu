@@ -2,7 +2,6 @@
 // product of filters and patches; the gradient in w is in conv2d_weight.cu.
 #include <numeric>
 
-#include "cuda/activate.cuh"
 #include "cuda/conv2d_loaders.cuh"
 #include "cuda/conv2d_winograd.cuh"
 #include "cuda/kernels.cuh"
@@ -12,59 +11,71 @@ namespace tinygrad_nm::TINYGRAD_NM_DEVICE {
 namespace {
 
 // The filters, from (groups, O/groups, C/groups, KH, KW) to packed (groups, phases, taps_most, pitch): rows m
-// innermost, zero beyond them, and the taps of a phase in the order of PatchLoader, in blocks of `run`
-// channels, zero beyond those.
-template <class T>
+// innermost, zero beyond them, and the taps of a phase in the order of PatchLoader. And where those taps lie,
+// taps (phases, runs_most), one for each run; behind the last of a phase, taps that lie outside of any image.
+template <class T, class Index>
 struct PackFilters {
     T* packed;
+    Tap<Index>* taps;
     Correlation<T> c;
-    int64_t run, blocks_of_channels, taps_most, pitch;
+    int64_t run, taps_most, pitch, runs_most;
+    int64_t blocks;
 };
 
-// A block carries 32 taps of 32 rows, in the order of the one and then of the other. 256 threads.
-template <class T>
-__global__ void __launch_bounds__(256) conv2d_pack_filters(const PackFilters<T> g) {
+// A block of 256 threads carries 32 taps of 32 rows, in the order of the one and then of the other.
+template <class T, class Index>
+__global__ void __launch_bounds__(256) conv2d_pack_filters(const PackFilters<T, Index> g) {
     SHARED(T, tile, [32][33]);
+    SHARED(Index, row_of, [32]);  // of packed
     const Correlation<T>& c = g.c;
-    const int64_t taps = g.blocks_of_channels * g.run * c.h.kernel * c.w.kernel;
-    const int64_t row_tiles = tiles_of(g.pitch, 32), tap_tiles = tiles_of(taps, 32);
+    const Index kernel = Index(c.h.kernel) * Index(c.w.kernel), taps = Index(c.channels) * kernel;
     const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32, warps = 8;
-    for (int64_t block = blockIdx.x; block < row_tiles * tap_tiles * c.groups; block += gridDim.x) {
-        const int64_t m0 = block % row_tiles * 32, tap0 = block / row_tiles % tap_tiles * 32;
-        const int64_t group = block / row_tiles / tap_tiles;
-        const auto channel_of = [&](int64_t tap) { return tap / c.w.kernel / c.h.kernel; };
-        {
-            const int64_t tap = tap0 + lane, channel = channel_of(tap);
-            const int64_t in_filter = tap % (c.h.kernel * c.w.kernel);
-            for (int i = warp; i < 32; i += warps) {
-                const int64_t m = m0 + i,
-                              at = group * c.rows * c.channels + m * c.row_step + channel * c.channel_step;
-                const bool inside = m < c.rows && channel < c.channels;
-                tile[i][lane] = inside ? c.filters[at * c.h.kernel * c.w.kernel + in_filter] : T(0);
-            }
+    for (Index block = blockIdx.x; block < Index(g.blocks); block += gridDim.x) {
+        Index group = block;
+        const Index m0 = take(group, Index(tiles_of(g.pitch, 32))) * 32,
+                    tap0 = take(group, Index(tiles_of(taps, 32))) * 32;
+        Index channel = tap0 + lane;
+        const Index in_filter = take(channel, kernel);
+        for (int i = warp; i < 32; i += warps) {
+            const bool inside = m0 + i < c.rows && channel < c.channels;
+            const int64_t at = group * c.rows * c.channels + (m0 + i) * c.row_step + channel * c.channel_step;
+            tile[i][lane] = inside ? c.filters[at * kernel + in_filter] : T(0);
+        }
+        if (warp == 0) {
+            Index i = in_filter, in_block = channel;
+            Index j = take(i, Index(c.w.kernel));
+            const Index phase_h = take(i, Index(c.h.tap_jump)), phase_w = take(j, Index(c.w.tap_jump));
+            const Index taps_h = c.h.phase(phase_h).taps, taps_w = c.w.phase(phase_w).taps;
+            const Index in_run = take(in_block, Index(g.run));
+            const Index phase = (group * Index(c.h.phases) + phase_h) * Index(c.w.phases) + phase_w;
+            row_of[lane] =
+                phase * Index(g.taps_most) + ((in_block * taps_h + i) * taps_w + j) * Index(g.run) + in_run;
         }
         __syncthreads();
-        for (int i = warp; i < 32 && tap0 + i < taps && m0 + lane < g.pitch; i += warps) {
-            const int64_t tap = tap0 + i, channel = channel_of(tap);
-            const int64_t y = tap / c.w.kernel % c.h.kernel, x = tap % c.w.kernel;
-            const int64_t phase_h = y % c.h.tap_jump, phase_w = x % c.w.tap_jump;
-            const int64_t taps_h = c.h.template phase<int64_t>(phase_h).taps;
-            const int64_t taps_w = c.w.template phase<int64_t>(phase_w).taps;
-            const int64_t in_run = (channel / g.run * taps_h + y / c.h.tap_jump) * taps_w + x / c.w.tap_jump;
-            const int64_t p = in_run * g.run + channel % g.run;
-            const int64_t phase = (group * c.h.phases + phase_h) * c.w.phases + phase_w;
-            g.packed[(phase * g.taps_most + p) * g.pitch + m0 + lane] = tile[lane][i];
-        }
+        for (int i = warp; i < 32; i += warps)
+            if (tap0 + i < taps && m0 + lane < g.pitch)
+                g.packed[row_of[i] * g.pitch + m0 + lane] = tile[lane][i];
         __syncthreads();
+    }
+    const Index first = Index(blockIdx.x) * 256 + Index(threadIdx.x), threads = Index(gridDim.x) * 256;
+    for (Index e = first; e < Index(c.h.phases * c.w.phases * g.runs_most); e += threads) {
+        Index phase_h = e, block = take(phase_h, Index(g.runs_most));
+        const Index phase_w = take(phase_h, Index(c.w.phases));
+        const Index j = take(block, c.w.phase(phase_w).taps), i = take(block, c.h.phase(phase_h).taps);
+        const Index y = i * Index(c.h.tap_step), x = j * Index(c.w.tap_step), channel = block * Index(g.run);
+        const Index width = Index(c.w.image), outside = -(Index(1) << (8 * sizeof(Index) - 2));
+        const bool inside = channel < Index(c.channels);
+        g.taps[e] = {(channel * Index(c.h.image) + y) * width + x, inside ? y : outside, x};
     }
 }
 
 // Filters times patches; of a split sum the parts, without the epilogue.
-template <class T>
+template <class T, class Index>
 struct PatchProduct {
     Correlation<T> c;
     const T* packed;
-    int64_t pitch, taps_most, blocks_of_channels;
+    const Tap<Index>* taps;
+    int64_t taps_most, pitch, runs_most;
     T* to;  // (parts, as out)
     Split split;
     int64_t row_tiles, column_tiles, blocks;
@@ -74,53 +85,46 @@ struct PatchProduct {
 // A tile is rows m by positions (n, a, b) of one phase of one group; blocks go on to further tiles.
 template <class T, class Tile, class Index, int run>
 __global__ void __launch_bounds__(Tile::threads, 512 / Tile::threads)
-    conv2d_patches(const PatchProduct<T> g) {
+    conv2d_patches(const PatchProduct<T, Index> g) {
     SHARED(int64_t, out_at,
            [Tile::columns]);  // of the tile's positions, row 0; -1: there is no such position
     const Correlation<T>& c = g.c;
-    for (int64_t block = blockIdx.x; block < g.blocks; block += gridDim.x) {
-        const int64_t m0 = block % g.row_tiles * Tile::rows, above = block / g.row_tiles;
-        const int64_t j0 = above % g.column_tiles * Tile::columns, item = above / g.column_tiles;
-        const int64_t phase = item % (c.h.phases * c.w.phases),
-                      group = item / (c.h.phases * c.w.phases) % c.groups;
-        const int64_t part = item / (c.h.phases * c.w.phases) / c.groups;
-        const Phase<Index> h = c.h.template phase<Index>(phase / c.w.phases);
-        const Phase<Index> w = c.w.template phase<Index>(phase % c.w.phases);
-        const int64_t in_image = int64_t(h.results) * w.results, positions = c.batch * in_image;
+    for (Index block = blockIdx.x; block < Index(g.blocks); block += gridDim.x) {
+        Index part = block;
+        const Index m0 = take(part, Index(g.row_tiles)) * Tile::rows;
+        const Index j0 = take(part, Index(g.column_tiles)) * Tile::columns;
+        const Index phase_w = take(part, Index(c.w.phases)), phase_h = take(part, Index(c.h.phases));
+        const Index group = take(part, Index(c.groups));
+        const Phase<Index> h = c.h.phase(phase_h), w = c.w.phase(phase_w);
+        const Index positions = Index(c.batch) * h.results * w.results;
         if (j0 >= positions) continue;
 
-        const int column = int(threadIdx.x) % Tile::columns;
-        const int64_t j = j0 + column < positions ? j0 + column : positions - 1, n = j / in_image;
-        const Index a = Index(j % in_image / w.results), b = Index(j % w.results);
+        const Index j = j0 + Index(threadIdx.x) % Tile::columns;
+        Index n = j < positions ? j : positions - 1;
+        const Index b = take(n, w.results), a = take(n, h.results);
+        const int64_t example = n * c.groups + group;
         if (int(threadIdx.x) < Tile::columns)
-            out_at[column] =
-                j0 + column < positions
-                    ? ((n * c.groups + group) * c.rows * c.h.out + h.first + a * c.h.apart) * c.w.out +
-                          w.first + b * c.w.apart
-                    : -1;
-        const int64_t taps = g.blocks_of_channels * run * h.taps * w.taps, p_begin = part * g.split.length;
-        const int64_t left = taps - p_begin < g.split.length ? taps - p_begin : g.split.length;
-        const T* const image = c.image + (n * c.groups + group) * c.channels * (c.h.image * c.w.image);
-        PackedLoader<T, Tile> filters{
-            g.packed + (group * c.h.phases * c.w.phases + phase) * g.taps_most * g.pitch + m0, g.pitch, taps};
-        PatchLoader<T, Tile, Index, run> patches(image, Index(c.channels), c.h, c.w, h.taps, w.taps,
-                                                 h.start + a * Index(c.h.step), w.start + b * Index(c.w.step),
-                                                 p_begin);
+            out_at[threadIdx.x] = j < positions
+                                      ? (example * c.rows * c.h.out + h.first + a * c.h.apart) * c.w.out +
+                                            w.first + b * c.w.apart
+                                      : -1;
+        const Index taps = Index(c.channels) * h.taps * w.taps, p_begin = part * Index(g.split.length);
+        const Index left = taps - p_begin;
+        const Index phase = phase_h * Index(c.w.phases) + phase_w, start_y = h.start + a * Index(c.h.step),
+                    start_x = w.start + b * Index(c.w.step);
+        const int64_t plane = c.h.image * c.w.image,
+                      packed_row = (group * c.h.phases * c.w.phases + phase) * g.taps_most;
+        PackedLoader<T, Tile, Index> filters(g.packed + (packed_row + p_begin) * g.pitch + m0, g.pitch, left);
+        PatchLoader<T, Tile, Index, run> patches(
+            c.image + example * c.channels * plane + (start_y * c.w.image + start_x), start_y, start_x,
+            g.taps + phase * g.runs_most + p_begin / run, c.h.image, c.w.image);
+        const Index length = left < Index(g.split.length) ? left : Index(g.split.length);
         T acc[Tile::thread_rows][Tile::thread_columns] = {};
         multiply_tile<T, Tile>(acc, filters, patches, p_begin,
-                               p_begin + tiles_of(left, Tile::depth) * Tile::depth);
+                               p_begin + (length + Tile::depth - 1) / Tile::depth * Tile::depth);
         __syncthreads();  // out_at is there, also where there was nothing to multiply
 
-        const bool whole = g.split.parts == 1;
-        if (whole && c.epilogue.bias)
-#pragma unroll
-            for (int i = 0; i < Tile::thread_rows; ++i) {
-                const int64_t m = m0 + Tile::row(i);
-                const T bias = m < c.rows ? c.epilogue.bias[group * c.rows + m] : T(0);
-#pragma unroll
-                for (int k = 0; k < Tile::thread_columns; ++k) acc[i][k] += bias;
-            }
-        if (whole) activate(acc, c.epilogue.activation, c.epilogue.parameter);
+        if (g.split.parts == 1) finish(acc, c, group, [&](int i) { return m0 + Tile::row(i); });
         T* const to = g.to + part * (c.batch * c.groups * c.rows * c.h.out * c.w.out);
 #pragma unroll
         for (int k = 0; k < Tile::thread_columns; ++k) {
@@ -128,7 +132,7 @@ __global__ void __launch_bounds__(Tile::threads, 512 / Tile::threads)
             if (at < 0) continue;
 #pragma unroll
             for (int i = 0; i < Tile::thread_rows; ++i) {
-                const int64_t m = m0 + Tile::row(i);
+                const Index m = m0 + Tile::row(i);
                 if (m < c.rows) to[at + m * (c.h.out * c.w.out)] = acc[i][k];
             }
         }
@@ -138,18 +142,19 @@ __global__ void __launch_bounds__(Tile::threads, 512 / Tile::threads)
 
 template <class T, class Tile, class Index, int run>
 void multiply_patches(const Correlation<T>& c) {
-    PatchProduct<T> g{};
+    PatchProduct<T, Index> g{};
     g.c = c;
     g.row_tiles = tiles_of(c.rows, Tile::rows), g.column_tiles = tiles_of(c.results(), Tile::columns);
-    g.pitch = g.row_tiles * Tile::rows;
-    g.blocks_of_channels = tiles_of(c.channels, run);
-    g.taps_most = g.blocks_of_channels * run * c.taps();
+    g.pitch = g.row_tiles * Tile::rows, g.taps_most = c.channels * c.taps();
+    g.runs_most = tiles_of(g.taps_most, Tile::depth) * Tile::depth / run;
+    const int64_t pack_blocks =
+        tiles_of(g.pitch, 32) * tiles_of(c.channels * c.h.kernel * c.w.kernel, 32) * c.groups;
     const Scratch<T> packed(c.groups * c.phases() * g.taps_most * g.pitch);
-    g.packed = packed.data();
-    const int64_t pack_tiles =
-        tiles_of(g.pitch, 32) * tiles_of(g.blocks_of_channels * run * c.h.kernel * c.w.kernel, 32) * c.groups;
-    LAUNCH((conv2d_pack_filters<T>), blocks_for(pack_tiles, 1), 256, 0,
-           PackFilters<T>{packed.data(), c, run, g.blocks_of_channels, g.taps_most, g.pitch});
+    const Scratch<Tap<Index>> taps(c.phases() * g.runs_most);
+    g.packed = packed.data(), g.taps = taps.data();
+    LAUNCH((conv2d_pack_filters<T, Index>), blocks_for(pack_blocks, 1), 256, 0,
+           PackFilters<T, Index>{packed.data(), taps.data(), c, run, g.taps_most, g.pitch, g.runs_most,
+                                 pack_blocks});
 
     const int64_t tiles = g.row_tiles * g.column_tiles * c.phases() * c.groups;
     const bool all = c.h.every_result_has_a_phase() && c.w.every_result_has_a_phase();
@@ -164,12 +169,9 @@ void multiply_patches(const Correlation<T>& c) {
                       c.groups * c.rows, c.epilogue});
 }
 
-// Blocks of channels have one decision for all numbers of a panel: for them, a fifth of the products may be
-// with zeros.
 template <class T, class Tile>
 void run_tile(const Correlation<T>& c) {
-    const int64_t padded = tiles_of(c.channels, Tile::depth) * Tile::depth;
-    if (padded * 4 <= c.channels * 5)
+    if (c.channels % Tile::depth == 0)
         multiply_patches<T, Tile, int32_t, Tile::depth>(c);
     else
         multiply_patches<T, Tile, int32_t, 1>(c);
@@ -205,9 +207,8 @@ void correlate(const Correlation<T>& c, bool positions_fit_32_bits) {
     if (c.out_size() == 0) return;
     if (!c.h.every_result_has_a_phase() || !c.w.every_result_has_a_phase())
         add_parts<T>({c.out, nullptr, 0, c.out_size()});
-    if (conv2d_direct(c)) return;
     if (!positions_fit_32_bits) return multiply_patches<T, typename Tiles<T>::Smallest, int64_t, 1>(c);
-    best_tile(Tiles<T>::rows, c.rows, c.results()).run(c);
+    if (!conv2d_direct(c)) best_tile(Tiles<T>::rows, c.rows, c.results()).run(c);
 }
 
 CorrelationAxis forward_axis(int64_t out, int64_t image, int64_t kernel, int64_t stride, int64_t pad,
@@ -239,11 +240,11 @@ __global__ void __launch_bounds__(512) conv2d_add_parts(const PartialSums<T> g) 
         sums[threadIdx.y][threadIdx.x] = sum;
         __syncthreads();
         if (threadIdx.y == 0 && e < g.size) {
-            T total[1][1] = {{sum}};
-            for (unsigned y = 1; y < blockDim.y; ++y) total[0][0] += sums[y][threadIdx.x];
-            if (g.epilogue.bias) total[0][0] += g.epilogue.bias[e / g.plane % g.channels];
+            T total[1] = {sum};
+            for (unsigned y = 1; y < blockDim.y; ++y) total[0] += sums[y][threadIdx.x];
+            if (g.epilogue.bias) total[0] += g.epilogue.bias[e / g.plane % g.channels];
             activate(total, g.epilogue.activation, g.epilogue.parameter);
-            g.out[e] = total[0][0];
+            g.out[e] = total[0];
         }
         __syncthreads();
     }

@@ -9,15 +9,27 @@
 // the same for all a of one remainder modulo stride, a phase. A phase is numbered by its first tap, so every
 // phase has taps, and results that are in no phase are zero.
 #pragma once
+#include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
-#include "cuda/launch.cuh"
+#include "cuda/activate.cuh"
 #include "shared/conv2d.h"
 
 namespace tinygrad_nm::TINYGRAD_NM_DEVICE {
 
 __host__ __device__ inline int64_t tiles_of(int64_t size, int64_t tile) {
     return (size + tile - 1) / tile;
+}
+
+// The innermost coordinate of a number of coordinates written as one, which keeps the others. No number is
+// negative.
+template <class Index>
+__device__ __forceinline__ Index take(Index& coordinates, Index size) {
+    using Unsigned = std::make_unsigned_t<Index>;
+    const Unsigned all = Unsigned(coordinates);
+    coordinates = Index(all / Unsigned(size));
+    return Index(all) - coordinates * size;
 }
 
 // The results and the taps of one phase along one axis.
@@ -39,11 +51,13 @@ struct CorrelationAxis {
     bool every_result_has_a_phase() const { return phases == apart; }
 
     template <class Index>
-    __host__ __device__ Phase<Index> phase(int64_t f) const {
+    __device__ Phase<Index> phase(Index f) const {
         if (!adjoint) return {Index(out), 0, Index(-pad), Index(kernel)};
-        const int64_t behind = (f * dilation - pad) % stride, first = behind < 0 ? behind + stride : behind;
-        return {Index(first < out ? (out - 1 - first) / stride + 1 : 0), Index(first),
-                Index((first + pad - f * dilation) / stride), Index((kernel - 1 - f) / tap_jump + 1)};
+        const Index behind = (f * Index(dilation) - Index(pad)) % Index(stride);
+        const Index first = behind < 0 ? behind + Index(stride) : behind;
+        return {first < Index(out) ? (Index(out) - 1 - first) / Index(stride) + 1 : 0, first,
+                (first + Index(pad) - f * Index(dilation)) / Index(stride),
+                (Index(kernel) - 1 - f) / Index(tap_jump) + 1};
     }
 };
 
@@ -63,20 +77,33 @@ struct Correlation {
     int64_t out_size() const { return batch * groups * rows * h.out * w.out; }
 };
 
-// Whether the sum's positions and lengths fit into 32 bits: a coordinate is less than twice the padded size
-// away from 0, and a kernel may go on up to 32 channels too far.
-inline bool fits_32_bits(const Conv2dShape& s) {
-    const auto extent = [](int64_t size, int64_t before, int64_t after) {
-        return 2.0 * double(size + before + after);
-    };
-    const double plane = extent(s.height, s.pad_top, s.pad_bottom) * extent(s.width, s.pad_left, s.pad_right);
-    const double most =
-        double((s.group_channels > s.group_filters ? s.group_channels : s.group_filters) + 32);
-    return most * plane <= INT32_MAX && most * double(s.kernel_h * s.kernel_w) <= INT32_MAX;
+// The epilogue of a tile in registers; row(i): which of the group's rows its i-th is.
+template <class T, int rows, int columns, class Row>
+__device__ __forceinline__ void finish(T (&acc)[rows][columns], const Correlation<T>& c, int64_t group,
+                                       const Row& row) {
+    if (c.epilogue.bias)
+#pragma unroll
+        for (int i = 0; i < rows; ++i) {
+            const T bias = row(i) < c.rows ? c.epilogue.bias[group * c.rows + row(i)] : T(0);
+#pragma unroll
+            for (int j = 0; j < columns; ++j) acc[i][j] += bias;
+        }
+    activate(acc, c.epilogue.activation, c.epilogue.parameter);
 }
 
-// By a kernel for images of few channels (conv2d_direct.cu). False: the shape is not for it, and nothing is
-// done.
+// Whether 32 bits hold every position in an image, every number of results, taps and blocks, and every
+// coordinate, which is less than twice the padded size away from 0. Kernels go on a little behind the ends.
+inline bool fits_32_bits(const Conv2dShape& s) {
+    const double height = double(s.height + s.pad_top + s.pad_bottom),
+                 width = double(s.width + s.pad_left + s.pad_right), taps = double(s.kernel_h * s.kernel_w);
+    const double channels = double(std::max(s.group_channels, s.group_filters)) + 32;
+    const double results = double(s.batch) * height * width;
+    const double tiles = double(s.groups) * channels * taps * std::max(results / 64 + 1, channels);
+    return std::max({4 * height * width * channels, taps * channels, results, tiles / 16}) < double(1 << 30);
+}
+
+// By a kernel for images of few channels (conv2d_direct.cu), where 32 bits suffice. False: the shape is not
+// for it, and nothing is done.
 template <class T>
 bool conv2d_direct(const Correlation<T>&);
 
@@ -106,11 +133,10 @@ struct Split {
     int64_t parts, length;
 };
 inline Split split_sum(int64_t length, int depth, int64_t blocks, int threads) {
-    constexpr int64_t enough_threads = 1 << 16, least_steps = 8;
+    constexpr int64_t enough_threads = 1 << 16, least_steps = 8, most_length = 1 << 30;
     const int64_t steps = tiles_of(length, depth);
-    int64_t parts = enough_threads / (blocks * threads);
-    if (parts > steps / least_steps) parts = steps / least_steps;
-    if (parts < 1) parts = 1;
+    const int64_t parts = std::max({std::min(enough_threads / (blocks * threads), steps / least_steps),
+                                    tiles_of(length, most_length), int64_t(1)});
     const int64_t steps_each = tiles_of(steps, parts);
     return {tiles_of(steps, steps_each), steps_each * depth};
 }

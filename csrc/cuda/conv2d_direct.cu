@@ -1,6 +1,5 @@
 // Convolution of images with few channels: a block holds a patch of the image and the filters in shared
 // memory.
-#include "cuda/activate.cuh"
 #include "cuda/conv2d_correlation.cuh"
 
 namespace tinygrad_nm::TINYGRAD_NM_DEVICE {
@@ -14,7 +13,7 @@ struct Direct {
     int results_h, results_w;  // of a block, at most
     int filters, pitch;        // of a block, a multiple of a thread's; between two taps of them
     int filters_at;            // in shared memory, behind the patch
-    int64_t tiles_h, tiles_w, tiles_m, blocks;
+    int tiles_h, tiles_w, tiles_m, blocks;
 };
 
 // Neighbours, read at once.
@@ -23,22 +22,25 @@ struct alignas(count * sizeof(T) < 16 ? count * sizeof(T) : 16) Together {
     T v[count];
 };
 
-// One axis of the patch of a block.
+// One axis of the patch of a block. Taps are counted in the direction of the image.
 struct PatchAxis {
-    int results, size;        // of the block; of the patch
-    int step, tap, tap_step;  // result a and tap t meet at a step + tap + t tap_step
-    int64_t begin;            // the patch's first row in the image
+    int results, size;   // of the block; of the patch
+    int step, tap_step;  // result a and tap t meet at a step + t tap_step
+    int begin;           // the patch's first row in the image
 };
-__device__ __forceinline__ PatchAxis patch_axis(const CorrelationAxis& axis, const Phase<int64_t>& phase,
-                                                int64_t a0, int most) {
+__device__ __forceinline__ PatchAxis patch_axis(const CorrelationAxis& axis, const Phase<int>& phase, int a0,
+                                                int most) {
     PatchAxis p;
-    p.results = int(phase.results - a0 < most ? phase.results - a0 : most);
-    p.step = int(axis.step), p.tap_step = int(axis.tap_step);
-    const int last_tap = int(phase.taps - 1) * p.tap_step;
-    p.tap = last_tap < 0 ? -last_tap : 0;
-    p.size = (p.results - 1) * p.step + (last_tap < 0 ? -last_tap : last_tap) + 1;
-    p.begin = phase.start + a0 * axis.step - p.tap;
+    p.results = phase.results - a0 < most ? phase.results - a0 : most;
+    p.step = int(axis.step), p.tap_step = axis.tap_step < 0 ? -int(axis.tap_step) : int(axis.tap_step);
+    const int last_tap = (phase.taps - 1) * p.tap_step;
+    p.size = (p.results - 1) * p.step + last_tap + 1;
+    p.begin = phase.start + a0 * p.step - (axis.tap_step < 0 ? last_tap : 0);
     return p;
+}
+// Which tap of the filter is the t-th of the phase.
+__device__ __forceinline__ int64_t tap_of(const CorrelationAxis& axis, int phase, int taps, int t) {
+    return phase + (axis.tap_step < 0 ? taps - 1 - t : t) * axis.tap_jump;
 }
 
 // patch[c, y, x] = image[c, h.begin + y, w.begin + x], zero outside of the image. A warp copies a row.
@@ -46,29 +48,32 @@ template <class T>
 __device__ __forceinline__ void copy_patch(T* patch, const T* image, const Correlation<T>& c,
                                            const PatchAxis& h, const PatchAxis& w) {
     const int warps = int(blockDim.x) / warpSize, lane = int(threadIdx.x) % warpSize;
+    const int height = int(c.h.image), width = int(c.w.image);
     for (int row = int(threadIdx.x) / warpSize; row < int(c.channels) * h.size; row += warps) {
-        const int64_t channel = row / h.size, y = h.begin + row % h.size;
-        const T* const from = image + (channel * c.h.image + y) * c.w.image;
+        int channel = row;
+        const int y = h.begin + take(channel, h.size), from = (channel * height + y) * width + w.begin;
         for (int x = lane; x < w.size; x += warpSize)
-            if (y >= 0 && y < c.h.image && w.begin + x >= 0 && w.begin + x < c.w.image)
-                copy_number(&patch[row * w.size + x], from + (w.begin + x));
+            if (y >= 0 && y < height && w.begin + x >= 0 && w.begin + x < width)
+                copy_number(&patch[row * w.size + x], image + (from + x));
             else
                 patch[row * w.size + x] = T(0);
     }
 }
 
-// filters[tap][m] for the block's rows m and the phase's taps (c, i, j); zero beyond the last row.
+// filters[tap][m] for the block's rows from m0 on and the phase's taps (c, i, j); zero beyond the last row.
 template <class T>
-__device__ __forceinline__ void copy_filters(T* filters, const Direct<T>& d, int64_t group, int64_t m0,
-                                             int64_t phase_h, int64_t phase_w, int taps_h, int taps_w) {
+__device__ __forceinline__ void copy_filters(T* filters, const Direct<T>& d, int group, int m0, int phase_h,
+                                             int phase_w, int taps_h, int taps_w) {
     const Correlation<T>& c = d.c;
     const int taps = int(c.channels) * taps_h * taps_w;
     for (int e = int(threadIdx.x); e < taps * d.filters; e += int(blockDim.x)) {
-        const int m = e / taps, tap = e % taps;
-        T* const to = &filters[tap * d.pitch + m];
-        const int64_t channel = tap / (taps_h * taps_w), i = phase_h + tap / taps_w % taps_h * c.h.tap_jump,
-                      j = phase_w + tap % taps_w * c.w.tap_jump;
+        int m = e;
+        const int tap = take(m, taps);
+        int channel = tap;
+        const int64_t j = tap_of(c.w, phase_w, taps_w, take(channel, taps_w));
+        const int64_t i = tap_of(c.h, phase_h, taps_h, take(channel, taps_h));
         const int64_t at = group * c.rows * c.channels + (m0 + m) * c.row_step + channel * c.channel_step;
+        T* const to = &filters[tap * d.pitch + m];
         if (m0 + m < c.rows)
             copy_number(to, c.filters + (at * c.h.kernel + i) * c.w.kernel + j);
         else
@@ -76,7 +81,24 @@ __device__ __forceinline__ void copy_filters(T* filters, const Direct<T>& d, int
     }
 }
 
-// out as in conv2d_correlation.cuh. A block has a rectangle of results of one image, phase and group, for
+// acc[k][r] += sum over one row's taps j of filter[j][k] * from[at[r] + j tap_step]
+template <bool neighbours, class T, int rows>
+__device__ __forceinline__ void add_taps(T (&acc)[rows][thread_results], const T* from,
+                                         const int (&at)[thread_results], const T* filter, int taps,
+                                         int tap_step, int pitch) {
+#pragma unroll 4
+    for (int j = 0; j < taps; ++j) {
+        const auto f = *reinterpret_cast<const Together<T, rows>*>(filter + j * pitch);
+#pragma unroll
+        for (int r = 0; r < thread_results; ++r) {
+            const T value = from[at[r] + (neighbours ? j : j * tap_step)];
+#pragma unroll
+            for (int k = 0; k < rows; ++k) acc[k][r] = fma(f.v[k], value, acc[k][r]);
+        }
+    }
+}
+
+// out as in conv2d_correlation.cuh. A block has a rectangle of results of one example, phase and group, for
 // some rows of filters; a thread some of the results, spread over the rectangle so that neighbouring threads
 // have neighbours, for `rows` filters at a time.
 template <class T, int rows>
@@ -84,20 +106,18 @@ __global__ void __launch_bounds__(128) conv2d_few_channels(const Direct<T> d) {
     DYNAMIC_SHARED(T, patch);
     T* const filters = patch + d.filters_at;
     const Correlation<T>& c = d.c;
-    for (int64_t block = blockIdx.x; block < d.blocks; block += gridDim.x) {
-        const int64_t m0 = block % d.tiles_m * d.filters, tile = block / d.tiles_m,
-                      item = tile / d.tiles_w / d.tiles_h;
-        const int64_t a0 = tile / d.tiles_w % d.tiles_h * d.results_h, b0 = tile % d.tiles_w * d.results_w;
-        const int64_t phase_w = item % c.w.phases, phase_h = item / c.w.phases % c.h.phases;
-        const int64_t example_group = item / c.w.phases / c.h.phases, group = example_group % c.groups;
-        const Phase<int64_t> whole_h = c.h.template phase<int64_t>(phase_h);
-        const Phase<int64_t> whole_w = c.w.template phase<int64_t>(phase_w);
-        if (a0 >= whole_h.results || b0 >= whole_w.results) continue;
-        const PatchAxis h = patch_axis(c.h, whole_h, a0, d.results_h),
-                        w = patch_axis(c.w, whole_w, b0, d.results_w);
-        const int taps_h = int(whole_h.taps), taps_w = int(whole_w.taps);
-        copy_patch(patch, c.image + example_group * c.channels * (c.h.image * c.w.image), c, h, w);
-        copy_filters(filters, d, group, m0, phase_h, phase_w, taps_h, taps_w);
+    for (int block = blockIdx.x; block < d.blocks; block += gridDim.x) {
+        int example = block;  // n * groups + group
+        const int m0 = take(example, d.tiles_m) * d.filters;
+        const int b0 = take(example, d.tiles_w) * d.results_w, a0 = take(example, d.tiles_h) * d.results_h;
+        const int phase_w = take(example, int(c.w.phases)), phase_h = take(example, int(c.h.phases));
+        const int group = example % int(c.groups);
+        const Phase<int> all_h = c.h.phase(phase_h), all_w = c.w.phase(phase_w);
+        if (a0 >= all_h.results || b0 >= all_w.results) continue;
+        const PatchAxis h = patch_axis(c.h, all_h, a0, d.results_h),
+                        w = patch_axis(c.w, all_w, b0, d.results_w);
+        copy_patch(patch, c.image + example * c.channels * (c.h.image * c.w.image), c, h, w);
+        copy_filters(filters, d, group, m0, phase_h, phase_w, all_h.taps, all_w.taps);
         commit_copies();
         wait_copies<0>();
         __syncthreads();
@@ -108,42 +128,30 @@ __global__ void __launch_bounds__(128) conv2d_few_channels(const Direct<T> d) {
         for (int r = 0; r < thread_results; ++r) {
             const int result = int(threadIdx.x) + r * int(blockDim.x);
             const bool inside = result < h.results * w.results;
-            const int a = inside ? result / w.results : 0, b = inside ? result % w.results : 0;
-            at[r] = (a * h.step + h.tap) * w.size + b * w.step + w.tap;
-            const int64_t y = whole_h.first + (a0 + a) * c.h.apart, x = whole_w.first + (b0 + b) * c.w.apart;
-            out_at[r] = inside ? ((example_group * c.rows + m0) * c.h.out + y) * c.w.out + x : -1;
+            int a = inside ? result : 0;
+            const int b = take(a, w.results);
+            at[r] = a * h.step * w.size + b * w.step;
+            const int64_t y = all_h.first + (a0 + a) * c.h.apart, x = all_w.first + (b0 + b) * c.w.apart;
+            out_at[r] = inside ? ((example * c.rows + m0) * c.h.out + y) * c.w.out + x : -1;
         }
         for (int m = 0; m < d.filters && m0 + m < c.rows; m += rows) {
-            T acc[thread_results][rows] = {};
+            T acc[rows][thread_results] = {};
             const T* filter = filters + m;
             for (int channel = 0; channel < int(c.channels); ++channel)
-                for (int i = 0; i < taps_h; ++i) {
+                for (int i = 0; i < all_h.taps; ++i, filter += all_w.taps * d.pitch) {
                     const T* const from = patch + (channel * h.size + i * h.tap_step) * w.size;
-#pragma unroll 2
-                    for (int j = 0; j < taps_w; ++j, filter += d.pitch) {
-                        const auto f = *reinterpret_cast<const Together<T, rows>*>(filter);
-#pragma unroll
-                        for (int r = 0; r < thread_results; ++r) {
-                            const T value = from[at[r] + j * w.tap_step];
-#pragma unroll
-                            for (int k = 0; k < rows; ++k) acc[r][k] = fma(f.v[k], value, acc[r][k]);
-                        }
-                    }
+                    if (w.tap_step == 1)
+                        add_taps<true>(acc, from, at, filter, all_w.taps, w.tap_step, d.pitch);
+                    else
+                        add_taps<false>(acc, from, at, filter, all_w.taps, w.tap_step, d.pitch);
                 }
-            if (c.epilogue.bias)
-#pragma unroll
-                for (int k = 0; k < rows; ++k) {
-                    const T bias = m0 + m + k < c.rows ? c.epilogue.bias[group * c.rows + m0 + m + k] : T(0);
-#pragma unroll
-                    for (int r = 0; r < thread_results; ++r) acc[r][k] += bias;
-                }
-            activate(acc, c.epilogue.activation, c.epilogue.parameter);
+            finish(acc, c, group, [&](int k) { return m0 + m + k; });
 #pragma unroll
             for (int r = 0; r < thread_results; ++r)
 #pragma unroll
                 for (int k = 0; k < rows; ++k)
                     if (out_at[r] >= 0 && m0 + m + k < c.rows)
-                        c.out[out_at[r] + (m + k) * (c.h.out * c.w.out)] = acc[r][k];
+                        c.out[out_at[r] + (m + k) * (c.h.out * c.w.out)] = acc[k][r];
         }
         __syncthreads();  // before the next patch
     }
@@ -181,9 +189,12 @@ bool plan(Direct<T>& d, int rows) {
     d.filters = int(balanced(tiles_of(c.rows, rows), fitting / rows)) * rows;
     d.pitch = d.filters == 1 ? 1 : d.filters + 4;
     d.filters_at = int(patch() + 3) / 4 * 4;
-    d.tiles_h = tiles_of(c.h.results(), d.results_h), d.tiles_w = tiles_of(c.w.results(), d.results_w);
-    d.tiles_m = tiles_of(c.rows, d.filters);
-    d.blocks = d.tiles_h * d.tiles_w * d.tiles_m * c.phases() * c.groups * c.batch;
+    d.tiles_h = int(tiles_of(c.h.results(), d.results_h)),
+    d.tiles_w = int(tiles_of(c.w.results(), d.results_w));
+    d.tiles_m = int(tiles_of(c.rows, d.filters));
+    const double blocks = double(d.tiles_h) * d.tiles_w * d.tiles_m * double(c.phases() * c.groups * c.batch);
+    if (blocks >= double(1 << 30)) return false;
+    d.blocks = int(blocks);
     return true;
 }
 

@@ -13,34 +13,36 @@ struct WeightProduct {
     Conv2dShape s;
     const T *x, *dy;
     T* to;  // (parts, as w)
-    int64_t weights, positions;
-    PositionStep step;
+    int64_t weights, results;
+    ResultStep step;
     Split split;
     int64_t row_tiles, column_tiles, blocks;
 };
 
-// to[part, o, c, i, j] = sum over the part's positions p = (n, oh, ow) of dy[n, o, oh, ow] * patch[n,
-// group(o), p, c, i, j] A tile is filters o by weights (c, i, j) of one group; blocks go on to further tiles.
-// The sum is long and the tiles are few: so it is split into parts.
+// to[part, o, c, i, j] = sum over the part's results p = (n, oh, ow) of dy[n, o, oh, ow] * patch[n, group(o),
+// p, c, i, j] A tile is filters o by weights (c, i, j) of one group; blocks go on to further tiles. The sum
+// is long and the tiles are few: so it is split into parts.
 template <class T, class Tile, class Index>
 __global__ void __launch_bounds__(Tile::threads, 512 / Tile::threads)
     conv2d_weights(const WeightProduct<T> g) {
-    SHARED(Weight<Index>, weights, [Tile::columns]);
+    SHARED(Tap<Index>, weights,
+           [Tile::columns]);  // in the place of those that there are not, the last one
     const Conv2dShape& s = g.s;
-    for (int64_t block = blockIdx.x; block < g.blocks; block += gridDim.x) {
-        const int64_t m0 = block % g.row_tiles * Tile::rows, above = block / g.row_tiles;
-        const int64_t j0 = above % g.column_tiles * Tile::columns, item = above / g.column_tiles;
-        const int64_t group = item % s.groups, part = item / s.groups, p_begin = part * g.split.length;
-        const int64_t o0 = group * s.group_filters + m0, c0 = group * s.group_channels;
-        for (int64_t j = threadIdx.x; j < Tile::columns && j0 + j < g.weights; j += Tile::threads)
-            weights[j] = weight_at<Index>(j0 + j, s);
+    for (Index block = blockIdx.x; block < Index(g.blocks); block += gridDim.x) {
+        Index part = block;
+        const Index m0 = take(part, Index(g.row_tiles)) * Tile::rows;
+        const Index j0 = take(part, Index(g.column_tiles)) * Tile::columns;
+        const Index group = take(part, Index(s.groups)), p_begin = part * Index(g.split.length);
+        const Index left = Index(g.weights) - j0;
+        for (int j = threadIdx.x; j < Tile::columns; j += Tile::threads)
+            weights[j] = tap_of_weight<Index>(j0 + (j < left ? j : left - 1), s);
         __syncthreads();
 
-        const Position<Index> position(p_begin + AlongPositions<Tile>::q(), s);
-        ResultLoader<T, Tile, Index> dy{
-            g.dy + o0 * (s.out_h * s.out_w), Index(s.group_filters - m0), s, g.step, g.positions, position};
-        WindowLoader<T, Tile, Index> x{
-            g.x + c0 * (s.height * s.width), weights, g.weights - j0, s, g.step, g.positions, position};
+        const int64_t o0 = group * s.group_filters + m0, c0 = group * s.group_channels;
+        ResultLoader<T, Tile, Index> dy(g.dy + o0 * (s.out_h * s.out_w), Index(s.group_filters) - m0, s,
+                                        g.step, p_begin, g.results);
+        WindowLoader<T, Tile, Index> x(g.x + c0 * (s.height * s.width), weights, s, g.step, p_begin,
+                                       g.results);
         T acc[Tile::thread_rows][Tile::thread_columns] = {};
         multiply_tile<T, Tile>(acc, dy, x, p_begin, p_begin + g.split.length);
 
@@ -50,8 +52,7 @@ __global__ void __launch_bounds__(Tile::threads, 512 / Tile::threads)
 #pragma unroll
             for (int j = 0; j < Tile::thread_columns; ++j) {
                 const int row = Tile::row(i), column = Tile::column(j);
-                if (m0 + row < s.group_filters && j0 + column < g.weights)
-                    to[row * g.weights + column] = acc[i][j];
+                if (m0 + row < s.group_filters && column < left) to[row * g.weights + column] = acc[i][j];
             }
         __syncthreads();  // before the next tile's weights
     }
@@ -62,11 +63,12 @@ void multiply_windows(const Conv2dBackwardWeight<T>& a) {
     const Conv2dShape& s = a.shape;
     WeightProduct<T> g{};
     g.s = s, g.x = a.x, g.dy = a.dy;
-    g.weights = s.group_channels * s.kernel_h * s.kernel_w, g.positions = s.batch * s.out_h * s.out_w;
-    g.step = {Tile::depth / (s.out_h * s.out_w), Tile::depth / s.out_w % s.out_h, Tile::depth % s.out_w};
+    g.weights = s.group_channels * s.kernel_h * s.kernel_w, g.results = s.batch * s.out_h * s.out_w;
+    const int64_t plane = s.out_h * s.out_w;
+    g.step = {Tile::depth / plane, Tile::depth % plane, Tile::depth % plane / s.out_w, Tile::depth % s.out_w};
     g.row_tiles = tiles_of(s.group_filters, Tile::rows), g.column_tiles = tiles_of(g.weights, Tile::columns);
     const int64_t tiles = g.row_tiles * g.column_tiles * s.groups, size = s.filters * g.weights;
-    g.split = split_sum(g.positions, Tile::depth, tiles, Tile::threads);
+    g.split = split_sum(g.results, Tile::depth, tiles, Tile::threads);
     const Scratch<T> partial(g.split.parts > 1 ? g.split.parts * size : 0);
     g.to = g.split.parts > 1 ? partial.data() : a.out;
     g.blocks = tiles * g.split.parts;
