@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cuda_device import device, orders  # noqa: F401
+import cuda_device
+from cuda_device import orders
 from reference import ACTIVATIONS, PARAMETERS, activation
+
+device = cuda_device.device
 
 DENOMINATORS = 576  # of the transforms, both ways
 LARGEST_ERROR = {np.float32: 3e-5, np.float64: 1e-13}  # relative to the largest result: shared/conv2d.h
@@ -73,7 +76,7 @@ class Passes:
 
 
 @pytest.fixture
-def always(device: Any) -> Iterator[Any]:  # noqa: F811
+def always(device: Any) -> Iterator[Any]:
     """The device, with Winograd's algorithm wherever it can be used: in chunks of 128 tiles."""
     device.set_winograd_always(True)
     yield device
@@ -153,7 +156,7 @@ def test_nan_and_infinity_reach_the_tiles_that_read_them(always: Any, bad: float
         assert not np.isfinite(of_channel).any() and np.isfinite(others).all()
 
 
-def test_used_where_it_pays_and_nowhere_else(device: Any) -> None:  # noqa: F811
+def test_used_where_it_pays_and_nowhere_else(device: Any) -> None:
     """128 tiles are enough, and 43 channels and filters where no tile is cut."""
     passes = Passes((8, 43, 16, 16, 43, (1, 1, 1, 1), 1), normal(5), np.float32)
     before = launched(device)

@@ -16,6 +16,8 @@
 // Tiles are numbered through the batch and taken in chunks, which bounds the scratch memory.
 #include "cuda/conv2d_winograd.cuh"
 
+#include "cuda/activate.cuh"
+#include "cuda/conv2d_correlation.cuh"
 #include "cuda/kernels.cuh"
 #include "shared/winograd_transforms.h"
 
@@ -33,10 +35,6 @@ constexpr int64_t chunk_bytes = int64_t(256) << 20;  // of the transformed tiles
 constexpr int64_t least_tiles = 128;
 constexpr double least_saved = 64;         // (gain - 1) C O / (C + O)
 constexpr int64_t longest_axis = 1 << 30;  // of an image, so that a pixel's coordinates are ints
-
-constexpr int64_t divide_up(int64_t n, int64_t unit) {
-    return (n + unit - 1) / unit;
-}
 
 // `count` tiles from tile (row, column) of image `image` on, of images that have rows x columns of them.
 struct TileRange {
@@ -171,32 +169,30 @@ __global__ void __launch_bounds__(filters_m* filters_k) winograd_filters(T* to, 
 }
 
 // out[n, c, y, x] = activation(number (y, x) of sums (36, channels, pitch) transformed back + bias[c]) for
-// the 4x4 outputs of each tile. They pass through shared memory, each thread's its own, so that a loop can go
-// over them.
+// the 4x4 outputs of each tile.
 template <class T>
 __global__ void __launch_bounds__(tile_threads)
     winograd_outputs(const Planes<T> out, const T* sums, int64_t pitch, const Epilogue<T> epilogue,
                      const TileRange range) {
-    SHARED(T, values, [step * step][tile_threads]);
     const ChannelTiles own(range);
     if (own.tile >= range.count) return;
-    const int thread = int(threadIdx.x);
     const T* const first = sums + own.channel * pitch + own.tile;
     const int64_t point = out.channels * pitch;
     const T bias = epilogue.bias ? epilogue.bias[own.channel] : T(0);
+    T values[step][step];
     transform_square<T, Interpolate<T, step, false>>(
         [&](int i, int j) { return first[(i * winograd_size + j) * point]; },
-        [&](int i, int j, T v) { values[i * step + j][thread] = v + bias; });
+        [&](int i, int j, T v) { values[i][j] = v + bias; });
+    activate(values, epilogue.activation, epilogue.parameter);
     const TilePlace place = place_of(range, own.tile);
     T* const plane = out.data + (place.image * out.channels + own.channel) * out.height * out.width;
-    with_activation(epilogue.activation, [&](auto formula) {
-#pragma unroll 1
-        for (int v = 0; v < step * step; ++v) {
-            const int y = place.y + v / step, x = place.x + v % step;
-            if (y < out.height && x < out.width)
-                plane[int64_t(y) * out.width + x] = formula.forward(values[v][thread], epilogue.parameter);
+#pragma unroll
+    for (int i = 0; i < step; ++i)
+#pragma unroll
+        for (int j = 0; j < step; ++j) {
+            const int y = place.y + i, x = place.x + j;
+            if (y < out.height && x < out.width) plane[int64_t(y) * out.width + x] = values[i][j];
         }
-    });
 }
 
 // dw (filters, 3, 3): the sums (36, filters) transformed back. A block writes through shared memory, since 9
@@ -223,14 +219,14 @@ struct Chunks {
     // numbers: of scratch memory for a tile. Tests of small shapes (`always`) have chunks of the least size.
     template <class T>
     static Chunks of(int64_t batch, int64_t height, int64_t width, int64_t numbers, Winograd winograd) {
-        const int64_t rows = divide_up(height, step), columns = divide_up(width, step);
+        const int64_t rows = tiles_of(height, step), columns = tiles_of(width, step);
         const int64_t tiles = batch * rows * columns;
         const int64_t fit =
             winograd == Winograd::always ? 1 : chunk_bytes / (numbers * int64_t(sizeof(T)) * chunk_unit);
-        const int64_t units = divide_up(tiles, chunk_unit), chunks = divide_up(units, fit < 1 ? 1 : fit);
-        const int64_t size = divide_up(units, chunks) * chunk_unit;
+        const int64_t units = tiles_of(tiles, chunk_unit), chunks = tiles_of(units, fit < 1 ? 1 : fit);
+        const int64_t size = tiles_of(units, chunks) * chunk_unit;
         constexpr int64_t line = 32;  // numbers
-        return {rows, columns, tiles, size, divide_up(tiles < size ? tiles : size, line) * line};
+        return {rows, columns, tiles, size, tiles_of(tiles < size ? tiles : size, line) * line};
     }
     template <class Use>
     void each(const Use& use) const {
@@ -251,7 +247,7 @@ void transform_tiles(T* to, int64_t pitch, const Planes<const T>& planes, const 
 
 template <class T>
 Filters<T> filters_of(const T* w, int64_t groups, int64_t m, int64_t k) {
-    return {w, groups, m, k, unsigned(divide_up(m, filters_m)), unsigned(divide_up(k, filters_k))};
+    return {w, groups, m, k, unsigned(tiles_of(m, filters_m)), unsigned(tiles_of(k, filters_k))};
 }
 
 // The sum over the K channels of each group of `source`, correlated with the filters: M channels of `out`.
@@ -289,8 +285,7 @@ bool winograd_applies(const Conv2dShape& s, Winograd winograd) {
                           s.dilation_h == 1 && s.dilation_w == 1 && s.batch > 0 && s.height <= longest_axis &&
                           s.width <= longest_axis && s.out_h <= longest_axis && s.out_w <= longest_axis;
     if (!possible || winograd != Winograd::where_it_pays) return possible && winograd == Winograd::always;
-    const double tiles =
-        double(s.batch) * double(divide_up(s.out_h, step)) * double(divide_up(s.out_w, step));
+    const double tiles = double(s.batch) * double(tiles_of(s.out_h, step)) * double(tiles_of(s.out_w, step));
     const double products = double(s.batch) * double(s.out_h) * double(s.out_w) * taps;
     const double gain = products / (winograd_points * tiles);
     const double channels = double(s.group_channels), filters = double(s.group_filters);
@@ -343,7 +338,7 @@ void conv2d_winograd_backward_weight(const Conv2dBackwardWeight<T>& a) {
                  .c_batch_stride = s.group_filters * s.group_channels,
                  .beta = T(first ? 0 : 1)});
     });
-    LAUNCH(winograd_taps<T>, unsigned(divide_up(filters, tile_threads)), tile_threads, 0, a.out, sums.data(),
+    LAUNCH(winograd_taps<T>, unsigned(tiles_of(filters, tile_threads)), tile_threads, 0, a.out, sums.data(),
            filters);
 }
 
