@@ -76,10 +76,8 @@ class Compiled:
             data = x.data if isinstance(x, Tensor) else x
             if type(data) in backend.DEVICES and data.flags.c_contiguous:
                 arrays.append(data)
-            elif (
-                isinstance(data, np.ndarray) or type(data) in backend.DEVICES
-            ):  # a copy is not laid out as it is, and sums go by the layout
-                return self.function(*arguments)
+            elif isinstance(data, np.ndarray) or type(data) in backend.DEVICES:
+                return self.function(*arguments)  # a copy is not laid out as it is, and sums go by the layout
             kinds.append(_kind(place, x, data))
         key = tuple(kinds)
         known = self._plans.get(key)

@@ -257,7 +257,8 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     xa, xb = arrays("where", a, b)
     if not hasattr(xa, "dtype") and not hasattr(xb, "dtype"):
         xa = array("where", xa)
-    chosen, xa, xb = together("where", (chosen, xa, xb), (condition, a, b))
+    if len(backend.DEVICES) > 1:
+        chosen, xa, xb = together("where", (chosen, xa, xb), (condition, a, b))
     broadcast_shape("where", chosen.shape, shape_of(xa), shape_of(xb))
     data = xp_of(chosen).where(chosen, xa, xb)
     return record(where_rule, data, (a, b), (kept(condition, chosen), shape_of(xa), shape_of(xb)))

@@ -83,9 +83,9 @@ def arrays(operation: str, *operands: Any) -> tuple[Any, ...]:
     Python and NumPy scalars are weak: they stay Python numbers and take the arrays' dtype. Integer arrays take
     the dtype of a float one; float32 and float64 do not mix.
     """
-    given = [x.item() if isinstance(x, np.generic) else x for x in operands]
+    given: Sequence[Any] = [x.item() if isinstance(x, np.generic) else x for x in operands]
     given = [x if isinstance(x, (bool, int, float)) else array(operation, x) for x in given]
-    given = list(together(operation, given, operands))
+    given = together(operation, given, operands)
     dtypes = [x.dtype for x in given if hasattr(x, "dtype")]
     if not dtypes:
         dtype = next((x.dtype for x in operands if isinstance(x, np.floating)), None) if thread.modes.sweeping else None

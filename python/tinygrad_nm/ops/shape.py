@@ -151,20 +151,21 @@ def _key(x: Any, key: Any) -> tuple[Any, bool]:
 
     Its arrays are on the device of x. NumPy arrays go there after a check: no device tells of an index out of range.
     """
-    data = value(x)
     given: tuple[Any, ...] = key if isinstance(key, tuple) else (key,)
-    parts = tuple(_part(part) for part in given)
+    parts = tuple([_part(part) for part in given])
     found = [part for part in parts if type(part) in backend.DEVICES]
-    if all(type(part) is np.ndarray for part in found):
-        plain = _unmasked(np, data.shape, parts)
-        if found and type(data) is not np.ndarray:
-            device_like("getitem", (data, *parts), (x, *given))
-            _read(np.broadcast_to(np.zeros((), bool), data.shape), plain)
-            plain = tuple(brought("getitem", p, data) if type(p) is np.ndarray else p for p in plain)
-    else:
+    if not found:
+        return parts, any(isinstance(part, bool) for part in parts)
+    data = value(x)
+    if any(type(part) is not np.ndarray for part in found):
         parts = tuple(together("getitem", (data, *parts), (x, *given))[1:])
-        plain = _unmasked(backend.xp(found[0]), data.shape, parts)
-    return plain, any(isinstance(p, bool) or type(p) in backend.DEVICES for p in plain)
+        return _unmasked(backend.xp(data), data.shape, parts), True
+    plain = _unmasked(np, data.shape, parts)
+    if type(data) is not np.ndarray:
+        device_like("getitem", (data, *parts), (x, *given))
+        _read(np.broadcast_to(np.zeros((), bool), data.shape), plain)
+        plain = tuple(brought("getitem", part, data) if type(part) is np.ndarray else part for part in plain)
+    return plain, True
 
 
 def _unmasked(xp: Any, shape: tuple[int, ...], parts: tuple[Any, ...]) -> tuple[Any, ...]:
