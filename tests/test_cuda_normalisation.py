@@ -81,7 +81,8 @@ NORMS = [
     Norm((1, 12, 3), 1000, groups=2),
     Norm((1, 60, 3), 7),  # several pieces
     Norm((1, 100, 2), 5, groups=2),
-    Norm((2, 64, 3), 61),  # rings in memory, of float64 first
+    Norm((2, 64, 3), 61),  # rings in memory
+    Norm((1, 45, 130), 43),  # of several blocks
     Norm((1, 150, 2), 149),
 ]
 

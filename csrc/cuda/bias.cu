@@ -30,24 +30,20 @@ __global__ void __launch_bounds__(threads)
     bias_of_columns(T* parts, const T* dy, int64_t rows, int64_t columns, int64_t per_part) {
     SHARED(T, sums, [warps][warp]);
     const int lane = threadIdx.x % warp, row = threadIdx.x / warp;
-    const int64_t first = blockIdx.y * per_part, end = first + per_part < rows ? first + per_part : rows;
-    for (int64_t start = int64_t(blockIdx.x) * warp; start < columns; start += int64_t(gridDim.x) * warp) {
-        const int64_t column = start + lane, stop = column < columns ? end : 0;
-        T sum = 0;
+    const int64_t column = int64_t(blockIdx.x) * warp + lane, first = blockIdx.y * per_part;
+    const int64_t last = first + per_part < rows ? first + per_part : rows, end = column < columns ? last : 0;
+    T sum = 0;
 #pragma unroll 4
-        for (int64_t n = first + row; n < stop; n += warps) sum += dy[n * columns + column];
-        sums[row][lane] = sum;
-        __syncthreads();
-        if (row == 0 && column < columns) {
-            for (int r = 1; r < warps; ++r) sum += sums[r][lane];
-            parts[blockIdx.y * columns + column] = sum;
-        }
-        __syncthreads();
-    }
+    for (int64_t n = first + row; n < end; n += warps) sum += dy[n * columns + column];
+    sums[row][lane] = sum;
+    __syncthreads();
+    if (row > 0 || column >= columns) return;
+    for (int r = 1; r < warps; ++r) sum += sums[r][lane];
+    parts[blockIdx.y * columns + column] = sum;
 }
 
-// How the planes (examples, channels, plane) of a channel are summed: in `pieces` pieces a plane, `across`
-// threads along a piece.
+// How the planes of one channel of dy (examples, channels, plane) are summed: in `pieces` pieces a plane,
+// `across` threads along a piece.
 struct PlanePieces {
     int64_t examples, channels, plane, pieces, piece, per_part;
     int across;
@@ -58,28 +54,24 @@ template <class T>
 __global__ void __launch_bounds__(threads) bias_of_planes(T* parts, const T* dy, const PlanePieces p) {
     SHARED(T, sums, [warps]);
     const int column = threadIdx.x % p.across, row = threadIdx.x / p.across, down = threads / p.across;
-    const int64_t all = p.examples * p.pieces, first = blockIdx.y * p.per_part;
-    const int64_t end = row < down ? (first + p.per_part < all ? first + p.per_part : all) : 0;
-    for (int64_t channel = blockIdx.x; channel < p.channels; channel += gridDim.x) {
-        T sum = 0;
-        for (int64_t i = first + row; i < end; i += down) {
-            const int64_t n = i / p.pieces, start = (i - n * p.pieces) * p.piece;
-            const int64_t count = p.plane - start < p.piece ? p.plane - start : p.piece;
-            const T* const from = dy + (n * p.channels + channel) * p.plane + start;
-            T of_piece = 0;
+    const int64_t all = p.examples * p.pieces, first = blockIdx.y * p.per_part, channel = blockIdx.x;
+    const int64_t last = first + p.per_part < all ? first + p.per_part : all, end = row < down ? last : 0;
+    T sum = 0;
+    for (int64_t i = first + row; i < end; i += down) {
+        const int64_t n = i / p.pieces, start = (i - n * p.pieces) * p.piece;
+        const int64_t count = p.plane - start < p.piece ? p.plane - start : p.piece;
+        const T* const from = dy + (n * p.channels + channel) * p.plane + start;
+        T of_piece = 0;
 #pragma unroll 4
-            for (int64_t q = column; q < count; q += p.across) of_piece += from[q];
-            sum += of_piece;
-        }
-        sum = warp_sum(sum);
-        if (threadIdx.x % warp == 0) sums[threadIdx.x / warp] = sum;
-        __syncthreads();
-        if (threadIdx.x == 0) {
-            for (int w = 1; w < warps; ++w) sum += sums[w];
-            parts[blockIdx.y * p.channels + channel] = sum;
-        }
-        __syncthreads();
+        for (int64_t q = column; q < count; q += p.across) of_piece += from[q];
+        sum += of_piece;
     }
+    sum = warp_sum(sum);
+    if (threadIdx.x % warp == 0) sums[threadIdx.x / warp] = sum;
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    for (int w = 1; w < warps; ++w) sum += sums[w];
+    parts[blockIdx.y * p.channels + channel] = sum;
 }
 
 // out (channels) = sum of parts (count, channels, plane) over everything else: a warp for each channel.
@@ -105,9 +97,9 @@ void add_parts(const BiasBackward<T>& a, const T* parts, int64_t count, int64_t 
            plane);
 }
 
-// launch(parts, number of them, items of a part) where `count` items of `numbers` numbers each are summed
-// side by side in `tiles` blocks; then the sum of the parts (.., channels, plane) to out, unless there is one
-// and it is the result.
+// launch(parts, number of them, items of a part) where `count` items of `numbers` numbers each are summed in
+// `tiles` blocks side by side; then the sum of the parts (.., channels, plane) to out, unless there is one
+// part and it is the result.
 template <class T, class Launch>
 void in_parts(const BiasBackward<T>& a, int64_t count, int64_t numbers, int64_t tiles, int64_t plane,
               const Launch& launch) {
@@ -130,7 +122,8 @@ void bias_backward(const BiasBackward<T>& a) {
     if (a.plane < narrow) {
         const int64_t columns = a.channels * a.plane, tiles = (columns + warp - 1) / warp;
         return in_parts(a, a.examples, warp, tiles, a.plane, [&](T* to, int64_t parts, int64_t per_part) {
-            const dim3 grid(blocks_for(columns, warp), unsigned(parts));
+            // More tiles than a grid may have fit into no memory.
+            const dim3 grid{unsigned(tiles), unsigned(parts)};
             LAUNCH(bias_of_columns<T>, grid, threads, 0, to, a.dy, a.examples, columns, per_part);
         });
     }
@@ -138,7 +131,7 @@ void bias_backward(const BiasBackward<T>& a) {
     in_parts(a, a.examples * pieces, piece, a.channels, 1, [&](T* to, int64_t parts, int64_t per_part) {
         const PlanePieces p{
             a.examples, a.channels, a.plane, pieces, piece, per_part, int(evenly(piece, 2 * warp))};
-        LAUNCH(bias_of_planes<T>, dim3(blocks_for(a.channels, 1), unsigned(parts)), threads, 0, to, a.dy, p);
+        LAUNCH(bias_of_planes<T>, dim3(unsigned(a.channels), unsigned(parts)), threads, 0, to, a.dy, p);
     });
 }
 template void bias_backward<float>(const BiasBackward<float>&);

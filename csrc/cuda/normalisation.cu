@@ -108,8 +108,8 @@ __global__ void __launch_bounds__(plane_threads, 1)
     });
 }
 
-// What the sums of the backward pass still need of the newest channels: dy d^-beta and the term dy x
-// d^(-beta-1).
+// What the sums of the backward pass still need of the newest channels: dy d^-beta, and the term
+// dy x d^(-beta-1).
 template <class T>
 struct Ring {
     T* numbers;  // (slots, 2, pitch), the thread's own

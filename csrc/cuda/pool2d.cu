@@ -192,8 +192,8 @@ struct Remembered {
     Place tap;
 };
 
-// out (N, C, H, W) = sum of the dy (N, C, OH, OW) whose tap it is. `whole`: no window reaches beyond the
-// plane.
+// out (N, C, H, W) = sum of the dy (N, C, OH, OW) whose tap it is; NaN under a window whose tap is wrong.
+// `whole`: no window reaches beyond the plane.
 template <class T, class Axis>
 __global__ void __launch_bounds__(plane_threads, 1)
     max_pool2d_gradient(const MaxPool2dAtTaps<T> a, const Axis rows, const Axis columns, const bool bytes,
@@ -218,7 +218,7 @@ __global__ void __launch_bounds__(plane_threads, 1)
     });
 }
 
-// out (N, C, OH, OW) = x (N, C, H, W) at the taps.
+// out (N, C, OH, OW) = x (N, C, H, W) at the taps, NaN where one is wrong.
 template <class T, class Axis>
 __global__ void __launch_bounds__(plane_threads, 1)
     max_pool2d_at_taps(const MaxPool2dAtTaps<T> a, const Axis rows, const Axis columns, const bool bytes) {
