@@ -1,14 +1,16 @@
 # The module _cuda. nvcc is called directly: CMake's own language CUDA ends the configuration where nvcc does not work, and
 # takes each .cu file of this folder, which for the emulated device are C++.
 #
-# Sets TINYGRAD_NM_CUDA_TEXT: what is built, or why nothing is.
+# Sets cuda_architectures, empty where there is no _cuda to be built, and TINYGRAD_NM_CUDA_TEXT: what is built, or why not.
+# add_cuda() adds the module.
 option(TINYGRAD_NM_CUDA_ALL_ARCHITECTURES "CUDA code for every generation of GPUs, not only for those found here" OFF)
 option(TINYGRAD_NM_CUDA_SHARED_RUNTIME "Use the CUDA runtime as a shared library" OFF)
-if(DEFINED ENV{CUDACXX} AND NOT DEFINED TINYGRAD_NM_NVCC)
+if(NOT "$ENV{CUDACXX}" STREQUAL "" AND NOT DEFINED TINYGRAD_NM_NVCC)
   set(TINYGRAD_NM_NVCC "$ENV{CUDACXX}" CACHE FILEPATH "The CUDA compiler")
 endif()
 find_program(TINYGRAD_NM_NVCC nvcc HINTS ENV CUDA_PATH ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
 
+set(cuda_architectures "")
 set(cuda_folder ${CMAKE_CURRENT_BINARY_DIR}/cuda)
 set(nvcc_flags -std=c++20 -O3 -fmad=false -I${CMAKE_CURRENT_SOURCE_DIR}/csrc -ccbin=${CMAKE_CXX_COMPILER}
   -Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wextra)
@@ -148,7 +150,6 @@ else()
   try_nvcc()
   if(NOT cuda_fault)
     choose_architectures()
-    add_cuda()
     nvcc(--version)
     string(REGEX MATCH "V[0-9.]+" nvcc_version "${nvcc_output}")
     string(REPLACE ";" ", " TINYGRAD_NM_CUDA_TEXT "in: nvcc ${nvcc_version}, ${cuda_architectures}")

@@ -108,14 +108,12 @@ void Operation::check_overlap() const {
     }
 }
 
-void Operation::begin([[maybe_unused]] KernelScope& scope) const {
-    if constexpr (!std::is_empty_v<KernelScope>) {
-        for (size_t i = 0; i < input_count_; ++i)
-            scope.add(inputs_[i].argument, inputs_[i].array_read, inputs_[i].use);
-        for (size_t i = 0; i < output_count_; ++i)
-            scope.add(outputs_[i].argument, outputs_[i].array_read, outputs_[i].use);
-        scope.begin();
-    }
+void Operation::begin(KernelScope& scope) const {
+    for (size_t i = 0; i < input_count_; ++i)
+        scope.add(inputs_[i].argument, inputs_[i].array_read, inputs_[i].use);
+    for (size_t i = 0; i < output_count_; ++i)
+        scope.add(outputs_[i].argument, outputs_[i].array_read, outputs_[i].use);
+    scope.begin();
 }
 
 }  // namespace tinygrad_nm

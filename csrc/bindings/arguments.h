@@ -18,7 +18,6 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <type_traits>
 
 #include "bindings/errors.h"
 #include "bindings/geometry.h"
@@ -129,14 +128,10 @@ class Operation {
 
     template <class F>
     void run_in_scope(F&& kernel) const {
-        if constexpr (std::is_empty_v<KernelScope>) {
-            kernel();
-        } else {
-            KernelScope scope(name_);
-            begin(scope);
-            kernel();
-            scope.end();
-        }
+        KernelScope scope(name_);
+        if constexpr (KernelScope::wants_arrays) begin(scope);
+        kernel();
+        scope.end();
     }
     void begin(KernelScope& scope) const;
 

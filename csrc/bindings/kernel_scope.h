@@ -24,6 +24,7 @@ enum class Use { read, written, updated };  // updated: read as well
 #if defined(TINYGRAD_NM_EMULATED)
 class KernelScope {
   public:
+    static constexpr bool wants_arrays = true;
     explicit KernelScope(const char* operation)
         : operation_(operation), device_(mutex()) {}  // a call at a time
     ~KernelScope() {
@@ -81,13 +82,20 @@ class KernelScope {
 #elif defined(TINYGRAD_NM_CUDA)
 class KernelScope : public DeviceCall {
   public:
+    static constexpr bool wants_arrays = true;
     using DeviceCall::DeviceCall;
     void add(const char* argument, const RawArray& array, Use) {
         if (!extent(array).empty()) DeviceCall::add(argument, array.data(), array.stream());
     }
 };
 #else
-struct KernelScope {};
+struct KernelScope {
+    static constexpr bool wants_arrays = false;
+    explicit KernelScope(const char*) {}
+    void add(const char*, const RawArray&, Use) {}
+    void begin() {}
+    void end() {}
+};
 #endif
 
 }  // namespace tinygrad_nm

@@ -13,6 +13,12 @@ namespace tinygrad_nm {
 
 namespace py = pybind11;
 
+#ifdef TINYGRAD_NM_EMULATED
+constexpr bool emulated = true;
+#else
+constexpr bool emulated = false;
+#endif
+
 class NumpyArray {
     using Api = py::detail::npy_api;
 
@@ -23,11 +29,7 @@ class NumpyArray {
 
   public:
     static constexpr const char* library = "numpy";
-#ifdef TINYGRAD_NM_EMULATED
-    static constexpr bool copied = false;  // as on the device that it stands for
-#else
-    static constexpr bool copied = true;
-#endif
+    static constexpr bool copied = !emulated;  // on the emulated device as on the one that it stands for
     static constexpr bool slow_to_read = false;
 
     NumpyArray() = default;
@@ -36,21 +38,11 @@ class NumpyArray {
         if (!py::isinstance<py::array>(value)) wrong_type(operation, argument, "a numpy.ndarray", value);
     }
 
-    PyObject* object() const {
-        return object_;
-    }
-    char* data() const {
-        return structure()->data;
-    }
-    int ndim() const {
-        return structure()->nd;
-    }
-    int64_t size(int i) const {
-        return structure()->dimensions[i];
-    }
-    int64_t step(int i) const {
-        return structure()->strides[i];
-    }
+    PyObject* object() const { return object_; }
+    char* data() const { return structure()->data; }
+    int ndim() const { return structure()->nd; }
+    int64_t size(int i) const { return structure()->dimensions[i]; }
+    int64_t step(int i) const { return structure()->strides[i]; }
 
     // By NumPy's number of the dtype; by kind and size for its other names (long, long long).
     template <class T>
@@ -59,24 +51,14 @@ class NumpyArray {
                (dtype()->kind == DtypeOf<T>::kind && size_t(element_size()) == sizeof(T));
     }
     int64_t element_size() const {
-        return py::reinterpret_borrow<py::dtype>(structure()->descr).itemsize();
+        return py::detail::array_descriptor2_proxy(structure()->descr)->elsize;  // as NumPy 2 has it
     }
-    std::string dtype_text() const {
-        return std::string(py::str(py::handle(structure()->descr)));
-    }
+    std::string dtype_text() const { return std::string(py::str(py::handle(structure()->descr))); }
 
-    bool contiguous() const {
-        return structure()->flags & Api::NPY_ARRAY_C_CONTIGUOUS_;
-    }
-    bool aligned() const {
-        return structure()->flags & Api::NPY_ARRAY_ALIGNED_;
-    }
-    bool writeable() const {
-        return structure()->flags & Api::NPY_ARRAY_WRITEABLE_;
-    }
-    bool native() const {
-        return dtype()->byteorder == '=' || dtype()->byteorder == '|';
-    }
+    bool contiguous() const { return structure()->flags & Api::NPY_ARRAY_C_CONTIGUOUS_; }
+    bool aligned() const { return structure()->flags & Api::NPY_ARRAY_ALIGNED_; }
+    bool writeable() const { return structure()->flags & Api::NPY_ARRAY_WRITEABLE_; }
+    bool native() const { return dtype()->byteorder == '=' || dtype()->byteorder == '|'; }
 
     // Of two whose extents meet: interleaved views need not share an element, and NumPy decides this exactly.
     static bool share_memory(const NumpyArray& a, const NumpyArray& b) {

@@ -126,7 +126,7 @@ DeviceArray::DeviceArray(const char* operation, const char* argument, py::handle
 
 bool DeviceArray::aligned() const {
     bool all = reinterpret_cast<uintptr_t>(data_) % uintptr_t(element_size_) == 0;
-    for (const int64_t step : steps_) all = all && step % element_size_ == 0;
+    for (size_t i = 0; i < sizes_.size(); ++i) all = all && (sizes_[i] < 2 || steps_[i] % element_size_ == 0);
     return all;
 }
 
