@@ -46,7 +46,8 @@ def _operands(operation: str, a: Any, b: Any) -> tuple[Any, Any, Shapes]:
             xb = b.data
             dtype = xa.dtype
             if dtype is xb.dtype and type(xa) is type(xb) and xa.shape == xb.shape and dtype.kind == "f":
-                return xa, xb, None
+                if type(xa) is np.ndarray or backend.device_of(xa) == backend.device_of(xb):
+                    return xa, xb, None
         elif type(b) is float and xa.dtype.kind == "f":
             return xa, b, None
     xa, xb = arrays(operation, a, b)
