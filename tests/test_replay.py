@@ -211,10 +211,8 @@ def test_errors_leave_nothing_behind() -> None:
 
     with pytest.raises(KeyError, match="mine"):
         nm.compile(fails)(images(1))
-    assert (
-        before == [device.kernels for device in backend.DEVICES.values()]
-        and nm.autodiff.thread.modes.recording_of is None
-    )
+    assert before == [device.kernels for device in backend.DEVICES.values()]
+    assert nm.autodiff.thread.modes.recording_of is None
     with pytest.raises(TypeError, match="argument 0 is a list"):
         nm.compile(fails)([1.0])
     with pytest.raises(TypeError, match="argument 1 requires a gradient"):
