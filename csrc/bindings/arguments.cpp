@@ -1,56 +1,20 @@
 #include "bindings/arguments.h"
 
-#include <algorithm>
-
 namespace tinygrad_nm {
 namespace {
 
-using Api = py::detail::npy_api;
-
-bool aligned(RawArray a) {
-    return a->flags & Api::NPY_ARRAY_ALIGNED_;
-}
-bool contiguous(RawArray a) {
-    return a->flags & Api::NPY_ARRAY_C_CONTIGUOUS_;
-}
-bool native(RawArray a) {
-    return a.dtype()->byteorder == '=' || a.dtype()->byteorder == '|';
-}
-py::ssize_t element_size(RawArray a) {
-    return py::reinterpret_borrow<py::dtype>(a->descr).itemsize();
-}
-std::string dtype_text(RawArray a) {
-    return std::string(py::str(py::handle(a->descr)));
-}
-
 // Strides that step whole elements, as the kernels count them.
-bool whole_strides(RawArray a) {
-    const py::ssize_t size = element_size(a);
-    return std::all_of(a->strides, a->strides + a->nd, [&](py::ssize_t step) { return step % size == 0; });
+bool whole_steps(const RawArray& a) {
+    const int64_t size = a.element_size();
+    for (int i = 0; i < a.ndim(); ++i)
+        if (a.step(i) % size != 0) return false;
+    return true;
 }
 
-// The bytes [first, last) that the elements of an array may occupy; none if it is empty.
-struct Extent {
-    const char *first, *last;
-};
-Extent extent(RawArray a) {
-    Extent e{a->data, a->data + element_size(a)};
-    for (int i = 0; i < a->nd; ++i) {
-        if (a->dimensions[i] == 0) return {a->data, a->data};
-        const py::ssize_t reach = (a->dimensions[i] - 1) * a->strides[i];
-        (reach < 0 ? e.first : e.last) += reach;
-    }
-    return e;
-}
-
-bool share_memory(RawArray a, RawArray b) {
+bool share_memory(const RawArray& a, const RawArray& b) {
     const Extent x = extent(a), y = extent(b);
-    if (x.last <= y.first || y.last <= x.first || x.first == x.last || y.first == y.last) return false;
-    if (contiguous(a) && contiguous(b)) return true;
-    // Interleaved views need not share an element: NumPy decides this exactly.
-    return py::module_::import("numpy")
-        .attr("shares_memory")(py::handle(a.object), py::handle(b.object))
-        .cast<bool>();
+    if (x.last <= y.first || y.last <= x.first || x.empty() || y.empty()) return false;
+    return RawArray::share_memory(a, b);
 }
 
 }  // namespace
@@ -62,10 +26,10 @@ std::string shape_text(const Shape& shape) {
 }
 
 void Operation::value_error(const std::string& text) const {
-    throw py::value_error(std::string(name_) + ": " + text);
+    throw_value_error(name_, text);
 }
 void Operation::type_error(const std::string& text) const {
-    throw py::type_error(std::string(name_) + ": " + text);
+    throw_type_error(name_, text);
 }
 
 void Operation::wrong_shape(const char* argument, const Shape& shape, const Shape& expected,
@@ -95,45 +59,41 @@ Activation Operation::activation(std::string_view name, double parameter) const 
     value_error("unknown activation '" + std::string(name) + "', use one of " + known);
 }
 
-bool Operation::out_is_double(py::handle out) const {
-    if (!py::isinstance<py::array>(out)) wrong_type("out", out);
-    const RawArray array{out.ptr()};
-    if (array.dtype()->type_num == DtypeOf<double>::number) return true;
-    if (array.dtype()->type_num == DtypeOf<float>::number) return false;
-    type_error("out has dtype " + dtype_text(array) + ", use float32 or float64");
+bool Operation::out_is_double(py::handle out) {
+    const RawArray array(name_, "out", out);
+    if constexpr (RawArray::slow_to_read) by_dtype_of_ = array;
+    if (array.has<double>()) return true;
+    if (array.has<float>()) return false;
+    type_error("out has dtype " + array.dtype_text() + ", use float32 or float64");
 }
 
-void Operation::wrong_type(const char* argument, py::handle value) const {
-    type_error(std::string(argument) + " must be a numpy.ndarray, not " + Py_TYPE(value.ptr())->tp_name);
-}
-
-void Operation::wrong_dtype(const char* argument, RawArray array, const char* expected) const {
-    type_error(std::string(argument) + " has dtype " + dtype_text(array) + ", but must have " + expected +
+void Operation::wrong_dtype(const char* argument, const RawArray& array, const char* expected) const {
+    type_error(std::string(argument) + " has dtype " + array.dtype_text() + ", but must have " + expected +
                ", convert it with .astype");
 }
 
-bool Operation::same_dtype(RawArray array, char kind, size_t size) {
-    return array.dtype()->kind == kind && size_t(element_size(array)) == size;
-}
-
-void Operation::check_writeable(const char* argument, RawArray array) const {
-    const auto refuse = [&](const char* what, const char* mend) {
+void Operation::check_writeable(const char* argument, const RawArray& array) const {
+    const std::string allocate = std::string("allocate it with ") + RawArray::library + ".empty";
+    const auto refuse = [&](const char* what, const std::string& mend) {
         value_error(std::string(argument) + " is not " + what + ", " + mend);
     };
-    if (!native(array)) refuse("in the processor's byte order", "allocate it with numpy.empty");
-    if (!(array->flags & Api::NPY_ARRAY_WRITEABLE_)) refuse("writeable", "pass a copy of it");
-    if (!contiguous(array)) refuse("C-contiguous", "allocate it with numpy.empty");
-    if (!aligned(array)) refuse("aligned to its element size", "allocate it with numpy.empty");
+    if (!array.native()) refuse("in the processor's byte order", allocate);
+    if (!array.writeable()) refuse("writeable", "pass a copy of it");
+    if (!array.contiguous()) refuse("C-contiguous", allocate);
+    if (!array.aligned()) refuse("aligned to its element size", allocate);
 }
 
-bool Operation::usable(RawArray array, bool need_contiguous) {
-    return (need_contiguous ? contiguous(array) : whole_strides(array)) && aligned(array) && native(array);
+bool Operation::usable(const RawArray& array, bool contiguous) {
+    return (contiguous ? array.contiguous() : whole_steps(array)) && array.aligned() && array.native();
 }
 
-py::object Operation::native_copy(py::handle array) {
-    const py::object dtype = array.attr("dtype").attr("newbyteorder")("=");
-    return py::module_::import("numpy").attr("array")(array, py::arg("dtype") = dtype, py::arg("order") = "C",
-                                                      py::arg("copy") = true);
+void Operation::not_usable(const char* argument, const RawArray& array, bool contiguous) const {
+    if (!array.native())
+        value_error(std::string(argument) + " is not in the processor's byte order, convert it with .astype");
+    const bool at_fault = contiguous && !array.contiguous();
+    value_error(std::string(argument) +
+                (at_fault ? " is not C-contiguous" : " has elements that are not aligned to their size") +
+                ", make it so with " + RawArray::library + ".ascontiguousarray");
 }
 
 void Operation::check_overlap() const {
@@ -148,20 +108,12 @@ void Operation::check_overlap() const {
     }
 }
 
-void Operation::show(Visible& visible) const {
-#ifdef TINYGRAD_NM_EMULATED
-    const auto show_all = [&](const List& list, size_t count) {
-        for (size_t i = 0; i < count; ++i) {
-            const Extent e = extent(list[i].array_read);
-            visible.add(list[i].argument, e.first, e.last, size_t(element_size(list[i].array_read)), list[i].use);
-        }
-    };
-    show_all(inputs_, input_count_);
-    show_all(outputs_, output_count_);
-    visible.watch();
-#else
-    (void)visible;
-#endif
+void Operation::begin(KernelScope& scope) const {
+    for (size_t i = 0; i < input_count_; ++i)
+        scope.add(inputs_[i].argument, inputs_[i].array_read, inputs_[i].use);
+    for (size_t i = 0; i < output_count_; ++i)
+        scope.add(outputs_[i].argument, outputs_[i].array_read, outputs_[i].use);
+    scope.begin();
 }
 
 }  // namespace tinygrad_nm

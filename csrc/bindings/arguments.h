@@ -11,7 +11,6 @@
 // Errors: TypeError for what is not an array or has the wrong dtype, IndexError for a label or position out
 // of range, ValueError for everything else.
 #pragma once
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -20,11 +19,13 @@
 #include <string>
 #include <string_view>
 
+#include "bindings/errors.h"
 #include "bindings/geometry.h"
+#include "bindings/kernel_scope.h"
+#include "bindings/raw_array.h"
 #include "bindings/shape.h"
-#include "bindings/visible.h"
-#include "shared/dispatch.h"
 #include "shared/activation.h"
+#include "shared/dispatch.h"
 
 namespace tinygrad_nm {
 
@@ -39,48 +40,6 @@ struct Array {
     py::object keep;  // owns data where that is a copy; the caller holds the arrays themselves
 
     int64_t ndim() const { return int64_t(shape.size()); }
-};
-
-// A NumPy array as its C structure has it, without a reference count touched.
-struct RawArray {
-    PyObject* object = nullptr;
-
-    auto* operator->() const { return py::detail::array_proxy(object); }
-    const auto* dtype() const { return py::detail::array_descriptor_proxy((*this)->descr); }
-};
-
-// NumPy's number of a dtype, and the kind and size that its other names (long, long long) share.
-template <class T>
-struct DtypeOf;
-template <>
-struct DtypeOf<float> {
-    static constexpr int number = py::detail::npy_api::NPY_FLOAT_;
-    static constexpr char kind = 'f';
-    static constexpr const char* name = "float32";
-};
-template <>
-struct DtypeOf<double> {
-    static constexpr int number = py::detail::npy_api::NPY_DOUBLE_;
-    static constexpr char kind = 'f';
-    static constexpr const char* name = "float64";
-};
-template <>
-struct DtypeOf<uint8_t> {
-    static constexpr int number = py::detail::npy_api::NPY_UINT8_;
-    static constexpr char kind = 'u';
-    static constexpr const char* name = "uint8";
-};
-template <>
-struct DtypeOf<int32_t> {
-    static constexpr int number = py::detail::npy_api::NPY_INT32_;
-    static constexpr char kind = 'i';
-    static constexpr const char* name = "int32";
-};
-template <>
-struct DtypeOf<int64_t> {
-    static constexpr int number = py::detail::npy_api::NPY_INT64_;
-    static constexpr char kind = 'i';
-    static constexpr const char* name = "int64";
 };
 
 class Operation {
@@ -106,7 +65,7 @@ class Operation {
     }
 
     // An operand of dtype T in either byte order: as it is if it is C-contiguous, aligned and native, else a
-    // copy.
+    // copy, or ValueError on devices where arrays are never copied.
     template <class T>
     Array<const T> input(const char* argument, py::handle value) {
         return operand<T>(argument, value, true);
@@ -134,7 +93,7 @@ class Operation {
 
     // Calls f.operator()<float>() or <double>() by the dtype of out.
     template <class F>
-    void by_dtype(py::handle out, F&& f) const {
+    void by_dtype(py::handle out, F&& f) {
         if (out_is_double(out))
             f.template operator()<double>();
         else
@@ -147,9 +106,9 @@ class Operation {
     template <class F>
     void run(double work, F&& kernel) const {
         check_overlap();
-        if (work < gil_work) return run_visible(kernel);
+        if (work < gil_work) return run_in_scope(kernel);
         py::gil_scoped_release release;
-        run_visible(kernel);
+        run_in_scope(kernel);
     }
 
   private:
@@ -163,29 +122,29 @@ class Operation {
     };
     using List = std::array<Named, 8>;  // no kernel has more arrays of one sort
 
-    void remember(List& list, size_t& count, const char* argument, RawArray array, Use use) const {
+    void remember(List& list, size_t& count, const char* argument, const RawArray& array, Use use) const {
         list.at(count++) = {argument, array, use, array};
     }
 
     template <class F>
-    void run_visible(F&& kernel) const {
-        if constexpr (watched) {
-            Visible visible;
-            show(visible);
-            kernel();
-            visible.check_results(name_);
-        } else {
-            kernel();
-        }
+    void run_in_scope(F&& kernel) const {
+        KernelScope scope(name_);
+        if constexpr (KernelScope::wants_arrays) begin(scope);
+        kernel();
+        scope.end();
     }
-    void show(Visible& visible) const;
+    void begin(KernelScope& scope) const;
+
+    RawArray read(const char* argument, py::handle value) const {
+        if constexpr (RawArray::slow_to_read)
+            if (value.ptr() == by_dtype_of_.object()) return by_dtype_of_;
+        return RawArray(name_, argument, value);
+    }
 
     template <class T>
     RawArray checked(const char* argument, py::handle value) const {
-        const RawArray array{value.ptr()};
-        if (!py::isinstance<py::array>(value)) wrong_type(argument, value);
-        if (array.dtype()->type_num != DtypeOf<T>::number && !same_dtype(array, DtypeOf<T>::kind, sizeof(T)))
-            wrong_dtype(argument, array, DtypeOf<T>::name);
+        const RawArray array = read(argument, value);
+        if (!array.has<T>()) wrong_dtype(argument, array, DtypeOf<T>::name);
         return array;
     }
 
@@ -194,34 +153,41 @@ class Operation {
         const RawArray array = checked<T>(argument, value);
         remember(inputs_, input_count_, argument, array, Use::read);
         if (usable(array, contiguous)) return view<const T>(array, {});
-        const py::object copy = native_copy(value);
-        inputs_[input_count_ - 1].array_read = {copy.ptr()};
-        return view<const T>({copy.ptr()}, copy);
+        const py::object copy = copy_of(argument, array, contiguous);
+        RawArray& read = inputs_[input_count_ - 1].array_read;
+        read = RawArray(name_, argument, copy);
+        return view<const T>(read, copy);
+    }
+    template <class Raw>
+    py::object copy_of(const char* argument, const Raw& array, bool contiguous) const {
+        if constexpr (Raw::copied)
+            return array.native_copy();
+        else
+            not_usable(argument, array, contiguous);
     }
 
     template <class T>
-    static Array<T> view(RawArray array, const py::object& keep) {
-        Array<T> a{reinterpret_cast<T*>(array->data), {}, {}, 1, keep};
-        for (int i = 0; i < array->nd; ++i) {
-            a.shape.push_back(array->dimensions[i]);
-            a.strides.push_back(array->strides[i] / py::ssize_t(sizeof(T)));
-            a.size *= array->dimensions[i];
+    static Array<T> view(const RawArray& array, const py::object& keep) {
+        Array<T> a{reinterpret_cast<T*>(array.data()), {}, {}, 1, keep};
+        for (int i = 0; i < array.ndim(); ++i) {
+            a.shape.push_back(array.size(i));
+            a.strides.push_back(array.step(i) / int64_t(sizeof(T)));
+            a.size *= array.size(i);
         }
         return a;
     }
 
-    [[noreturn]] void wrong_type(const char* argument, py::handle value) const;
-    [[noreturn]] void wrong_dtype(const char* argument, RawArray array, const char* expected) const;
-    static bool same_dtype(RawArray array, char kind, size_t size);
-    void check_writeable(const char* argument, RawArray array) const;
-    static bool usable(RawArray array, bool contiguous);
-    static py::object native_copy(py::handle array);
-    bool out_is_double(py::handle out) const;
+    [[noreturn]] void wrong_dtype(const char* argument, const RawArray& array, const char* expected) const;
+    [[noreturn]] void not_usable(const char* argument, const RawArray& array, bool contiguous) const;
+    void check_writeable(const char* argument, const RawArray& array) const;
+    static bool usable(const RawArray& array, bool contiguous);
+    bool out_is_double(py::handle out);
     void check_overlap() const;
 
     const char* name_;
     size_t input_count_ = 0, output_count_ = 0;
     List inputs_, outputs_;
+    RawArray by_dtype_of_;  // where it is slow to read
 };
 
 }  // namespace tinygrad_nm

@@ -10,6 +10,7 @@ namespace {
 // thread forbids for a while.
 std::atomic<bool> winograd_float32{true}, winograd_float64{false};
 thread_local int64_t winograd_forbidden = 0;
+std::atomic<bool> winograd_always{false};  // for tests
 
 std::atomic<bool>& winograd_flag(const std::string& dtype) {
     if (dtype == "float32") return winograd_float32;
@@ -83,8 +84,10 @@ void backward_weight(py::handle out, py::handle x, py::handle dy, const ConvGeom
 
 template <class T>
 Winograd winograd_choice() {
+    if (winograd_forbidden != 0) return Winograd::never;
+    if (winograd_always) return Winograd::always;
     const bool on = sizeof(T) == 4 ? winograd_float32 : winograd_float64;
-    return on && winograd_forbidden == 0 ? Winograd::where_it_pays : Winograd::never;
+    return on ? Winograd::where_it_pays : Winograd::never;
 }
 template Winograd winograd_choice<float>();
 template Winograd winograd_choice<double>();
@@ -111,6 +114,9 @@ void bind_conv2d(py::module_& m) {
     m.def(
         "forbid_winograd", [](bool on) { winograd_forbidden += on ? 1 : -1; }, py::arg("on"),
         "Forbids Winograd's algorithm in this thread, until called as often with False as with True.");
+    m.def(
+        "set_winograd_always", [](bool on) { winograd_always = on; }, py::arg("on"),
+        "For tests: Winograd's algorithm wherever it can be used, whether it pays and set_winograd or not.");
 }
 
 }  // namespace tinygrad_nm

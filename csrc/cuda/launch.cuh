@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/memory.h"
+
 #ifdef TINYGRAD_NM_EMULATED
 #include "cuda/emulation/device.h"
 
@@ -56,11 +58,7 @@
 
 namespace tinygrad_nm {
 
-// Memory of the device for one call, undefined at first, in the order of the current stream: memory_of_device and
-// return_memory are the device's (cuda/runtime.cpp, cuda/emulation/memory.cpp). Throws std::bad_alloc.
-void* memory_of_device(size_t bytes, size_t element);
-void return_memory(void* memory) noexcept;
-
+// Scratch memory for one call.
 template <class T>
 class Scratch {
   public:

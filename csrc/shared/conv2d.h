@@ -1,7 +1,7 @@
 // The three passes of a 2-D convolution; conv2d_shape.h holds the definition of y. All arrays are contiguous.
 #pragma once
-#include "shared/gemm.h"
 #include "shared/conv2d_shape.h"
+#include "shared/gemm.h"
 
 namespace tinygrad_nm {
 

@@ -21,7 +21,8 @@ const Kernels& find(const std::string& name, const std::string& who) {
 }
 
 const Kernels& choose() {
-    if (const char* forced = std::getenv(isa_variable); forced && *forced) return find(forced, isa_variable);
+    const char* const forced = isa_variable ? std::getenv(isa_variable) : nullptr;
+    if (forced && *forced) return find(forced, isa_variable);
     for (const Isa& isa : isas())
         if (isa.available) return *isa.kernels;
     throw std::logic_error("no table of kernels is available");

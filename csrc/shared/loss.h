@@ -26,8 +26,8 @@ struct SoftmaxCrossEntropy {
 void check_labels(const char* operation, const int64_t* labels, int64_t examples, int64_t positions,
                   int64_t classes, int64_t ignore_index);
 
-// The kernel of the instruction set in use, on the CPU after check_labels. On a device, where to look at the labels
-// would be to wait for them, the loss and the gradient of a label that is no class are NaN.
+// The kernel of the instruction set in use, on the CPU after check_labels. On a device, where to look at the
+// labels would be to wait for them, the loss and the gradient of a label that is no class are NaN.
 template <class T>
 void softmax_cross_entropy_forward(const SoftmaxCrossEntropy<T>& a);
 template <class T>

@@ -5,7 +5,7 @@
 #include <new>
 
 #include "cuda/emulation/watch.h"
-#include "cuda/launch.cuh"
+#include "cuda/memory.h"
 
 namespace tinygrad_nm {
 

@@ -6,7 +6,6 @@
 #include "bindings/bindings.h"
 #include "cuda/emulation/machine.h"
 #include "cuda/emulation/watch.h"
-#include "shared/dispatch.h"
 
 namespace py = pybind11;
 using namespace tinygrad_nm;
@@ -26,32 +25,9 @@ void set_order(const std::string& name, unsigned seed) {
 
 PYBIND11_MODULE(TINYGRAD_NM_MODULE, m) {
     m.doc() = "Kernels of tinygrad_nm for CUDA, run by an emulated device. They write into `out`.";
-    current_isa();
-
-    bind_gemm(m);
-    bind_conv2d(m);
-    bind_conv2d_pool2d(m);
-    bind_pool2d(m);
-    bind_activation(m);
-    bind_bias(m);
-    bind_normalisation(m);
-    bind_loss(m);
-    bind_dropout(m);
-    bind_sgd(m);
-    bind_peak(m);
+    bind_kernels(m);
 
     m.attr("strict") = emulation::strict;
-    m.def(
-        "isa", [] { return std::string(current_isa().name); }, "Name of the architecture in use.");
-    m.def(
-        "isas",
-        [] {
-            std::vector<std::tuple<std::string, bool, std::string>> list;
-            for (const Isa& isa : isas()) list.emplace_back(isa.kernels->name, isa.available, isa.why);
-            return list;
-        },
-        "(name, available, why) of every architecture, newest first.");
-    m.def("set_isa", &set_isa, py::arg("name"), "Use this architecture's code paths from now on.");
     m.def("set_order", &set_order, py::arg("order"), py::arg("seed") = 0,
           "Run blocks, and threads between barriers, 'forward', in 'reverse', or 'shuffled' by the seed.");
     m.def("launches", &emulation::launches, "How often each kernel was launched, by its name in the source.");
