@@ -49,8 +49,8 @@ def device(name: str) -> Device:
 
     Raises ValueError for an unknown name, and DeviceError with what is missing for one that cannot be had here.
     """
-    kind, _, index = name.partition(":") if isinstance(name, str) else ("", "", "")
-    if (kind != CPU.name and kind not in LOADERS) or (index and (kind != "cuda" or not index.isdecimal())):
+    kind, numbered, index = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if kind not in (CPU.name, *LOADERS) or (numbered and not (kind == "cuda" and index.isdecimal())):
         known = ", ".join([CPU.name, *LOADERS])
         raise DeviceError(f"device {name!r} is not available: it is not known; use one of {known}, or cuda:1 and so on")
     row = next((row for row in list(DEVICES.values()) if row.name == kind), None) or _load(kind)

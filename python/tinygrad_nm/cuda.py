@@ -24,7 +24,7 @@ def load() -> tuple[type, Device]:
     count = _count(module)
     return cupy.ndarray, Device(
         name="cuda",
-        kernels=Kernels(module, functools.partial(_prepare, cupy, module)),
+        kernels=Kernels(module, functools.partial(_prepare, cupy, module, _Followed())),
         xp=cupy,
         empty=cupy.empty,
         read=lambda array: array.get(),
@@ -105,18 +105,17 @@ class _Followed(threading.local):
     stream = -1
 
 
-_followed = _Followed()
-
-
-def _prepare(cupy: Any, module: Any, name: str, arguments: tuple[Any, ...], strided: bool) -> Sequence[Any]:
+def _prepare(
+    cupy: Any, module: Any, followed: _Followed, name: str, arguments: tuple[Any, ...], strided: bool
+) -> Sequence[Any]:
     """The kernel runs on CuPy's current stream, on arrays that are contiguous unless it takes others.
 
     What it writes to, the first argument, stays as it is.
     """
     stream = cupy.cuda.get_current_stream().ptr
-    if stream != _followed.stream:
+    if stream != followed.stream:
         module.set_stream(stream)
-        _followed.stream = stream
+        followed.stream = stream
     if strided:
         return arguments
     return [

@@ -23,7 +23,6 @@ Arrays = list[np.ndarray]
 class Differentiable(Protocol):
     """Named arrays `values`, and `run`, which makes tensors of such arrays and returns them with the outputs."""
 
-    device: str
     names: list[str]
     values: Arrays
 
@@ -130,15 +129,20 @@ class GradientMap:
     """The map (x, u) -> J(x)^T u of a problem, by its gradient rules under `create_graph`."""
 
     def __init__(self, problem: Differentiable, cotangents: Arrays) -> None:
-        self.problem, self.device = problem, problem.device
+        self.problem = problem
         self.names = list(problem.names) + [f"cotangent {i}" for i in range(len(cotangents))]
         self.values = list(problem.values) + list(cotangents)
 
     def run(self, values: Arrays) -> tuple[list[Any], list[Any]]:
         count = len(self.problem.values)
         tensors, outputs = self.problem.run(values[:count])
-        cotangents = [tensor(np.asarray(u), device=self.device, requires_grad=True) for u in values[count:]]
+        cotangents = [_beside(y, u, requires_grad=True) for y, u in zip(outputs, values[count:], strict=True)]
         return tensors + cotangents, tape_gradients(outputs, tensors, cotangents, create_graph=True)
+
+
+def _beside(y: Tensor, u: np.ndarray, requires_grad: bool = False) -> Tensor:
+    """u as a tensor on the device of y."""
+    return tensor(np.asarray(u), device=y.device, requires_grad=requires_grad)
 
 
 def tape_gradients(outputs: list[Any], tensors: list[Any], cotangents: list[Any], create_graph: bool) -> list[Any]:
@@ -157,7 +161,7 @@ def evaluate(problem: Differentiable, values: Arrays) -> Arrays:
 def gradients(problem: Differentiable, values: Arrays, cotangents: Arrays) -> Arrays:
     """J^T u at `values` by the rules under test, as arrays of their own."""
     tensors, outputs = problem.run(values)
-    us = [tensor(np.asarray(u), device=problem.device) for u in cotangents]
+    us = [_beside(y, u) for y, u in zip(outputs, cotangents, strict=True)]
     return [_as_array(g) for g in tape_gradients(outputs, tensors, us, create_graph=False)]
 
 

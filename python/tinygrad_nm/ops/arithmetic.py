@@ -45,7 +45,8 @@ def _operands(operation: str, a: Any, b: Any) -> tuple[Any, Any, Shapes]:
         if isinstance(b, Tensor):
             xb = b.data
             dtype = xa.dtype
-            if dtype is xb.dtype and type(xa) is type(xb) and xa.shape == xb.shape and dtype.kind == "f":
+            alike = dtype is xb.dtype and type(xa) is type(xb) and xa.shape == xb.shape and dtype.kind == "f"
+            if alike and (type(xa) is np.ndarray or backend.device_of(xa) == backend.device_of(xb)):
                 return xa, xb, None
         elif type(b) is float and xa.dtype.kind == "f":
             return xa, b, None

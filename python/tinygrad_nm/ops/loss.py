@@ -215,15 +215,17 @@ def _same_shape(operation: str, a: Any, b: Any) -> None:
 
 def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Any:
     """(x - target)^2, of equal shapes; reduction: "mean" over all values, "sum" or "none"."""
-    _same_shape("mse_loss", *arrays("mse_loss", x, target))
-    distance = (x if isinstance(x, Tensor) else Tensor(floating("mse_loss", x))) - target
+    x_data, t = arrays("mse_loss", x, target)
+    _same_shape("mse_loss", x_data, t)
+    x = x if isinstance(x, Tensor) else Tensor(floating("mse_loss", x_data))
+    distance = x - (target if isinstance(target, Tensor) else t)
     return _reduced("mse_loss", distance * distance, reduction)
 
 
 def binary_cross_entropy_with_logits(x: Any, target: Any, reduction: str = "mean") -> Any:
     """-(t log sigmoid(x) + (1 - t) log(1 - sigmoid(x))) = softplus(x) - x t, of equal shapes, without overflow."""
     name = "binary_cross_entropy_with_logits"
-    x_data, t = arrays(name, floating(name, x), target)
+    x_data, t = arrays(name, kept(x, floating(name, x)), target)
     _same_shape(name, x_data, t)
     x = x if isinstance(x, Tensor) else Tensor(x_data)
     target = target if isinstance(target, Tensor) else t

@@ -12,7 +12,7 @@ from .. import backend
 from .._errors import DtypeError, ShapeError
 from ..autodiff import record
 from ..tensor import Tensor, value
-from .operands import array, axes, brought, count, device_like, together
+from .operands import array, axes, brought, count, device_like, kept, together
 
 
 def reshape(x: Any, *shape: Any) -> Any:
@@ -115,7 +115,7 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     parts = _parts("stack", tensors)
     if len({p.shape for p in parts}) > 1:
         raise ShapeError(f"stack: shapes {', '.join(str(p.shape) for p in parts)} differ; they must be equal")
-    return concatenate([expand_dims(t, axis) for t in tensors], axis)
+    return concatenate([expand_dims(kept(t, part), axis) for t, part in zip(tensors, parts)], axis)
 
 
 def _parts(operation: str, tensors: Sequence[Any]) -> Sequence[Any]:
