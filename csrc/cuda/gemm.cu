@@ -82,8 +82,8 @@ __global__ void __launch_bounds__(Tile::threads, 2048 / sizeof(T) / Tile::thread
     const int count = int(task.begin(part + 1) - begin);
     const T* const a_data = g.a.data + batch * g.a_batch_stride + begin * g.a.column_stride;
     const T* const b_data = g.b.data + batch * g.b_batch_stride + begin * g.b.row_stride;
-    MatrixLoader<T, Tile::rows, Tile::threads, a_reads> a(a_data, g.a.row_stride, g.a.column_stride, i0, g.m, count);
-    MatrixLoader<T, Tile::columns, Tile::threads, b_reads> b(b_data, g.b.column_stride, g.b.row_stride, j0, g.n, count);
+    MatrixLoader<T, Tile::rows, Tile::a_pitch, Tile::threads, a_reads> a(a_data, g.a.row_stride, g.a.column_stride, i0, g.m, count);
+    MatrixLoader<T, Tile::columns, Tile::b_pitch, Tile::threads, b_reads> b(b_data, g.b.column_stride, g.b.row_stride, j0, g.n, count);
     T acc[Tile::thread_rows][Tile::thread_columns] = {};
     multiply_tile<T, Tile>(acc, a, b, 0, count);
     for_each_group<T, Tile>(acc, [&](int i, int j, auto& values) {
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(sum_across* sum_down) gemm_sum_parts(const Gem
     int64_t row = int64_t(blockIdx.y) * sum_down + threadIdx.y;
     for (; row < task.g.m; row += int64_t(gridDim.y) * sum_down) {
         Numbers sum = {};
-#pragma unroll 4
+#pragma unroll 2
         for (int64_t part = 0; part < task.parts; ++part) {
             const T* const from = task.partial_row(part * task.g.batch + blockIdx.z, row) + column;
             const Numbers more = *reinterpret_cast<const Numbers*>(from);

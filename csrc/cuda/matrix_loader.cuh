@@ -29,25 +29,26 @@ Reads reads_of(const T* data, int64_t step_x, int64_t step_p, int64_t batch_stri
     return Reads::numbers;
 }
 
-template <class T, int width, int threads, Reads reads>
+template <class T, int width, int pitch, int threads, Reads reads>
 class MatrixLoader {
     static constexpr int lanes = reads == Reads::vectors ? 16 / sizeof(T) : 1;
     static constexpr int p_span = 8, x_span = threads / p_span * lanes, copies = width / x_span;
-    using Step = std::conditional_t<reads == Reads::numbers, int64_t, int>;
 
     const char* from[copies];
-    Step step_p;  // in bytes
-    int x, q, other;
+    int64_t step_p;  // in bytes
+    int other;  // p, from the first half of a panel to the second
+    int place;  // in the panel
 
   public:
     // The x from x0 on, p in [0, count).
     __device__ __forceinline__ MatrixLoader(const T* data, int64_t step_x, int64_t p_step, int64_t x0, int64_t x_end,
                                             int count)
-        : step_p(reads == Reads::along_p ? sizeof(T) : Step(p_step * int64_t(sizeof(T)))) {
-        const int t = int(threadIdx.x);
+        : step_p((reads == Reads::along_p ? 1 : p_step) * int64_t(sizeof(T))) {
+        const unsigned t = threadIdx.x;
         const bool columns = reads == Reads::along_p || (reads == Reads::numbers && p_step == 1);
-        x = columns ? t / p_span : t % (threads / p_span) * lanes;
-        q = columns ? t % p_span : t / (threads / p_span);
+        const int x = int(columns ? t / p_span : t % (threads / p_span) * lanes);
+        const int q = int(columns ? t % p_span : t / (threads / p_span));
+        place = q * pitch + x;
         const int q_last = count - 1, q_near = q < q_last ? q : q_last, q_far = q + p_span < q_last ? q + p_span : q_last;
         other = reads == Reads::numbers ? q_far - q_near : p_span;
 #pragma unroll
@@ -58,15 +59,15 @@ class MatrixLoader {
     }
 
     // p is below 2^31.
-    template <int depth, int pitch>
+    template <int depth>
     __device__ __forceinline__ void load(T (&panel)[depth][pitch], int64_t p) const {
         static_assert(depth == p_span || depth == 2 * p_span);
 #pragma unroll
         for (int i = 0; i < copies; ++i) {
-            const char* const near = from[i] + int64_t(int(p)) * step_p;
-            T* const to = &panel[q][x + i * x_span];
+            const char* const near = from[i] + int64_t(uint32_t(p)) * step_p;
+            T* const to = panel[0] + place + i * x_span;
             copy_bytes<lanes * sizeof(T)>(to, near);
-            if constexpr (depth > p_span) copy_bytes<lanes * sizeof(T)>(to + p_span * pitch, near + int64_t(other) * step_p);
+            if constexpr (depth > p_span) copy_bytes<lanes * sizeof(T)>(to + p_span * pitch, near + int64_t(uint32_t(other)) * step_p);
         }
     }
 };

@@ -26,12 +26,12 @@ struct ProductTile {
 
     // The row (column) in the tile of a thread's i-th row (j-th column).
     static __device__ __forceinline__ int row(int i) {
-        const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
-        return (warp / warps_across * warp_down + lane / warp_across + i / group * down) * group + i % group;
+        const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        return int(warp / warps_across * warp_down + lane / warp_across) * group + i / group * down * group + i % group;
     }
     static __device__ __forceinline__ int column(int j) {
-        const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
-        return (warp % warps_across * warp_across + lane % warp_across + j / group * across) * group + j % group;
+        const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        return int(warp % warps_across * warp_across + lane % warp_across) * group + j / group * across * group + j % group;
     }
 };
 
