@@ -1,7 +1,8 @@
-"""Options and fixtures of the whole suite: `--full`, the ISA bodies, and the report of which of them ran."""
+"""Options and fixtures of the whole suite: `--full`, ISA bodies and devices, and the report of which of them ran."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 import tinygrad_nm as nm
 from row_checks import ISAS
-from tinygrad_nm import _cpu
+from tinygrad_nm import _cpu, backend
 
 hypothesis.settings.register_profile(
     "suite", derandomize=True, max_examples=30, deadline=None, print_blob=False, database=None
@@ -18,6 +19,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 ISA_KEY = pytest.StashKey[dict[str, list[int]]]()
+PLACE_KEY = pytest.StashKey[dict[str, list[Any]]]()
+PLACES = ("cuda-emulated", "cuda")  # devices beside the CPU
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ISA_KEY] = {name: [0, 0] for name in ISAS}
+    config.stash[PLACE_KEY] = {name: [0, 0, ""] for name in PLACES}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -50,6 +54,25 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _cpu.set_isa(before)
 
 
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test once on each device beside the CPU, the emulated one strict; counts those that are not here."""
+    name = request.param
+    counts = request.config.stash[PLACE_KEY][name]
+    try:
+        backend.device(name)
+    except nm.DeviceError as error:
+        counts[1:] = counts[1] + 1, f" ({error})"
+        pytest.skip(str(error))
+    counts[0] += 1
+    if name != "cuda-emulated":
+        yield name
+        return
+    backend.set_emulation("strict")
+    yield name
+    backend.set_emulation(os.environ.get("TINYGRAD_NM_EMULATION", "fast"))
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Every test starts from seed 0, step 0 and float32, on its own thread's tape."""
@@ -63,4 +86,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.line(f"default: {_cpu.isa()}, {_cpu.max_threads()} threads")
     for name, (ran, not_run) in config.stash[ISA_KEY].items():
         why = "" if ISAS[name][0] else f" ({ISAS[name][1]})"
+        terminalreporter.line(f"{name}: {ran} tests ran, {not_run} not run{why}")
+    terminalreporter.section("devices")
+    for name, (ran, not_run, why) in config.stash[PLACE_KEY].items():
         terminalreporter.line(f"{name}: {ran} tests ran, {not_run} not run{why}")

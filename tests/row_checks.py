@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 import tinygrad_nm as nm
 from cases import Case, Variant
-from tinygrad_nm import _cpu, autodiff, check
+from tinygrad_nm import _cpu, autodiff, backend, check
 
 # the bodies of the kernels: whether this processor can run each, and why or why not
 ISAS = {name: (available, why) for name, available, why in _cpu.isas()}
@@ -17,13 +17,21 @@ TIGHT = 1e-12  # float64, relative to 1 + |y|: the sums of these cases are short
 
 
 def data_of(result: Any) -> np.ndarray:
-    return np.asarray(result.data)
+    return backend.host(result.data)
 
 
-def value_faults(case: Case, variant: Variant, dtype: Any = np.float64) -> list[str]:
+def placed(arrays: Iterable[np.ndarray], device: str) -> list[Any]:
+    """Floats as arrays of the device; labels and masks are constants, which NumPy's arrays may be anywhere."""
+    return [backend.put("placed", a, device) if a.dtype.kind == "f" else a for a in arrays]
+
+
+def value_faults(case: Case, variant: Variant, dtype: Any = np.float64, device: str = "cpu") -> list[str]:
     """The value against plain loops: in float64 to rounding, in float32 to the bound of the row."""
     inputs = [np.asarray(a, dtype) if a.dtype.kind == "f" else a for a in variant.inputs()]
-    found = data_of(case(*inputs, **variant.options))
+    result = case(*placed(inputs, device), **variant.options)
+    if result.device != device:
+        return [f"{case.name}: the result is on {result.device}, expected {device}"]
+    found = data_of(result)
     expected = case.expected(inputs, variant.options)
     if found.shape != expected.shape:
         return [f"{case.name}: shape {found.shape}, expected {expected.shape}"]
@@ -53,25 +61,27 @@ def bound_call(case: Case, variant: Variant) -> Callable[..., Any]:
     return call
 
 
-def derivative_faults(case: Case, variant: Variant, order: int = 2) -> list[str]:
+def derivative_faults(case: Case, variant: Variant, order: int = 2, device: str = "cpu") -> list[str]:
     """First and second derivatives, and the adjoint identity, in float64."""
-    report = check.derivatives(bound_call(case, variant), *variant.inputs(), order=order)
+    report = check.derivatives(bound_call(case, variant), *placed(variant.inputs(), device), order=order)
     faults = [] if report.ok else [str(report)]
-    return faults + kernel_against_definition(case, variant)
+    return faults + kernel_against_definition(case, variant, device)
 
 
-def kernel_against_definition(case: Case, variant: Variant) -> list[str]:
+def kernel_against_definition(case: Case, variant: Variant, device: str = "cpu") -> list[str]:
     """The first-order gradient (kernels) against the one `create_graph` records (definitions)."""
-    tensors = [nm.tensor(a, requires_grad=a.dtype.kind == "f") for a in variant.inputs()]
-    variables = [t for t in tensors if t.requires_grad]
-    output = case(*tensors, **variant.options)
+    operands = [
+        nm.tensor(a, requires_grad=True) if a.dtype.kind == "f" else a for a in placed(variant.inputs(), device)
+    ]
+    variables = [t for t in operands if isinstance(t, nm.Tensor)]
+    output = case(*operands, **variant.options)
     if not output.requires_grad:
         return []
-    u = np.asarray(np.random.default_rng(5).standard_normal(output.shape))
-    twice = autodiff.grad(output, variables, nm.tensor(u), create_graph=True)
-    once = autodiff.grad(output, variables, nm.tensor(u))
-    scale = max((float(np.max(np.abs(g.data), initial=0.0)) for g in twice), default=0.0) + 1
-    gaps = [float(np.max(np.abs(a.data - b.data), initial=0.0)) for a, b in zip(once, twice, strict=True)]
+    u = nm.tensor(np.asarray(np.random.default_rng(5).standard_normal(output.shape)), device=device)
+    twice = [data_of(g) for g in autodiff.grad(output, variables, u, create_graph=True)]
+    once = [data_of(g) for g in autodiff.grad(output, variables, u)]
+    scale = max((float(np.max(np.abs(g), initial=0.0)) for g in twice), default=0.0) + 1
+    gaps = [float(np.max(np.abs(a - b), initial=0.0)) for a, b in zip(once, twice, strict=True)]
     return [f"{case.name}: kernel and definition differ by {max(gaps):.1e}"] if max(gaps) > TIGHT * scale else []
 
 

@@ -146,6 +146,76 @@ def test_a_connection_table_works_on_the_device() -> None:
     np.testing.assert_allclose(layer.weight.grad.numpy(), 2 * layer.weight.numpy())
 
 
+# ---- models --------------------------------------------------------------------------------------------------
+
+
+def small_alexnet(dtype: Any) -> Any:
+    """Every layer of AlexNet, few channels."""
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 5, stride=2, activation="relu", dtype=dtype),
+        nn.LocalResponseNorm(5, k=2.0, divide_by_size=False, groups=2),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(6, 8, 3, padding=1, groups=2, activation="relu", initial_bias=0.1, dtype=dtype),
+        nn.MaxPool2d(3, 2),
+        nn.Flatten(),
+        nn.Linear(32, 12, activation="relu", dtype=dtype),
+        nn.Dropout(0.5),
+        nn.Linear(12, 10, dtype=dtype),
+    )
+
+
+MODELS: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
+    "lenet": (nn.LeNet, (1, 28, 28)),
+    "lenet5": (nn.LeNet5, (1, 28, 28)),
+    "lenet1989": (nn.LeNet1989, (1, 28, 28)),
+    "alexnet": (small_alexnet, (3, 23, 23)),
+    "deep": (lambda dtype: nn.DeepNetwork((2, 8, 8, 10), "smooth_relu", dtype=dtype), (2,)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_train_as_on_the_cpu(name: str) -> None:
+    build, shape = MODELS[name]
+    results = []
+    for device in ("cpu", DEVICE):
+        nm.manual_seed(1)
+        model = build(dtype=np.float64).to(device)
+        optimizer = optim.SGD(model.parameters(), 0.05, 0.9)
+        rng = np.random.default_rng(0)
+        losses = []
+        for _ in range(3):
+            loss = nm.cross_entropy(model(rng.standard_normal((3, *shape))), rng.integers(0, 10, 3))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        results.append((losses, model.state_dict()))
+    np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-10)
+    for key, here in results[0][1].items():
+        np.testing.assert_allclose(results[1][1][key], here, rtol=1e-8, atol=1e-10, err_msg=key)
+
+
+def test_twenty_steps_of_the_command_agree_with_the_cpu() -> None:
+    """The loop behind `tinygrad-nm train lenet --device cuda-emulated`, compiled as it is there, in float32."""
+    pytest.importorskip("rich")
+    from tinygrad_nm.cli.recipes import CLASSIFICATION, Recipe
+    from tinygrad_nm.cli.training import Training
+
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((8 * 20, 1, 28, 28)).astype(np.float32)
+    split = nm.data.Split(images, rng.integers(0, 10, len(images)))
+    losses = []
+    for device in ("cpu", DEVICE):
+        nm.manual_seed(2)
+        training = Training(nn.LeNet().to(device), CLASSIFICATION, split, Recipe(1, 8, 0.02), 0)
+        seen = []
+        for step in training.steps():
+            seen.append(step.loss * step.batch)
+        losses.append(np.diff(seen, prepend=0.0))
+        assert training._compiled.why_not is None and len(seen) == 20
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
 # ---- compile, checks, settings ---------------------------------------------------------------------------------
 
 
