@@ -202,12 +202,12 @@ def test_twenty_steps_of_the_command_agree_with_the_cpu() -> None:
     from tinygrad_nm.cli.training import Training
 
     rng = np.random.default_rng(0)
-    images = rng.standard_normal((8 * 20, 1, 28, 28)).astype(np.float32)
+    images = rng.standard_normal((4 * 20, 1, 28, 28)).astype(np.float32)
     split = nm.data.Split(images, rng.integers(0, 10, len(images)))
     losses = []
     for device in ("cpu", DEVICE):
         nm.manual_seed(2)
-        training = Training(nn.LeNet().to(device), CLASSIFICATION, split, Recipe(1, 8, 0.02), 0)
+        training = Training(nn.LeNet().to(device), CLASSIFICATION, split, Recipe(1, 4, 0.02), 0)
         seen = []
         for step in training.steps():
             seen.append(step.loss * step.batch)
