@@ -59,14 +59,22 @@ __global__ void missing_wait(float* out, const float* x) {
 template <bool repaired>
 void run(int fault, float* out, const float* x) {
     switch (fault) {
-        case 0: return LAUNCH(out_of_bounds<repaired>, 3, 32, 0, out, 64);
-        case 1: return LAUNCH(out_of_shared_bounds<repaired>, 1, 32, 0, out);
-        case 2: return LAUNCH(misaligned<repaired>, 1, 1, 0, out);
-        case 3: return LAUNCH(never_written<repaired>, 1, 32, 0, out);
-        case 4: return LAUNCH(barrier_not_reached<repaired>, 1, 32, 0, out);
-        case 5: return LAUNCH(race_in_block<repaired>, 1, 32, 0, out);
-        case 6: return LAUNCH(race_between_blocks<repaired>, 2, 32, 0, out);
-        case 7: return LAUNCH(missing_wait<repaired>, 1, 32, 0, out, x);
+        case 0:
+            return LAUNCH(out_of_bounds<repaired>, 3, 32, 0, out, 64);
+        case 1:
+            return LAUNCH(out_of_shared_bounds<repaired>, 1, 32, 0, out);
+        case 2:
+            return LAUNCH(misaligned<repaired>, 1, 1, 0, out);
+        case 3:
+            return LAUNCH(never_written<repaired>, 1, 32, 0, out);
+        case 4:
+            return LAUNCH(barrier_not_reached<repaired>, 1, 32, 0, out);
+        case 5:
+            return LAUNCH(race_in_block<repaired>, 1, 32, 0, out);
+        case 6:
+            return LAUNCH(race_between_blocks<repaired>, 2, 32, 0, out);
+        case 7:
+            return LAUNCH(missing_wait<repaired>, 1, 32, 0, out, x);
     }
 }
 void run(bool repaired, int fault, float* out, const float* x) {

@@ -89,7 +89,8 @@ std::string who(const Thread& t) {
     return "thread " + text(t.index);
 }
 
-// Lets those go on that wait for a barrier which all have reached, or for lanes that have all arrived. False: none can.
+// Lets those go on that wait for a barrier which all have reached, or for lanes that have all arrived. False:
+// none can.
 bool release(Block& b) {
     unsigned at_barrier = 0, done = 0;
     for (unsigned i = 0; i < b.size; ++i) {
@@ -101,7 +102,8 @@ bool release(Block& b) {
         for (unsigned i = 0; i < b.size; ++i)
             if (b.threads[i]->site != site) {
                 b.running = i;
-                b.failure = describe("waits at another barrier than " + who(*b.threads[0]), b.threads[i]->site);
+                b.failure =
+                    describe("waits at another barrier than " + who(*b.threads[0]), b.threads[i]->site);
                 return false;
             }
         for (unsigned i = 0; i < b.size; ++i) b.threads[i]->waits = Waits::no;
@@ -254,7 +256,8 @@ void* static_shared(const void* variable, size_t bytes, size_t alignment, size_t
         if (v.variable == variable) return b.shared + v.begin;
     constexpr size_t gap = 64;  // between variables: what runs over one is not in the next
     const size_t begin = (b.shared_used + gap + alignment - 1) / alignment * alignment;
-    if (begin + bytes > sizeof b.shared) fail(std::string(name) + " does not fit into shared memory", nullptr);
+    if (begin + bytes > sizeof b.shared)
+        fail(std::string(name) + " does not fit into shared memory", nullptr);
     b.variables.push_back({variable, begin});
     b.shared_used = begin + bytes;
     watch_shared(b.shared + begin, bytes, element, name);
@@ -278,7 +281,8 @@ const WarpValues& exchange(uint32_t mask, uint64_t value, const void* site) {
 
 void copy_async(void* shared, const void* global, size_t bytes, const void* site) {
     Thread& t = me();
-    if (bytes != 4 && bytes != 8 && bytes != 16) fail("copies 4, 8 or 16 bytes asynchronously, no other number", site);
+    if (bytes != 4 && bytes != 8 && bytes != 16)
+        fail("copies 4, 8 or 16 bytes asynchronously, no other number", site);
     watch_access(global, bytes, false, site);
     watch_pending(shared, bytes, true, site);
     t.copies.push_back({shared, global, site, bytes, t.group});
