@@ -79,21 +79,23 @@ template <class T, class Tile, Reads a_reads, Reads b_reads>
 __global__ void __launch_bounds__(Tile::threads, 2048 / sizeof(T) / Tile::threads)
     gemm_tiles(const GemmTask<T> task) {
     const Gemm<T>& g = task.g;
-    const int64_t i0 = int64_t(task.down_on_x ? blockIdx.x : blockIdx.y) * Tile::rows;
-    const int64_t j0 = int64_t(task.down_on_x ? blockIdx.y : blockIdx.x) * Tile::columns;
-    const unsigned part = blockIdx.z / unsigned(g.batch), batch = blockIdx.z % unsigned(g.batch);
+    // Of the tile in C; computed anew at the end, since registers are short until then.
+    const auto i0 = [&] { return int64_t(task.down_on_x ? blockIdx.x : blockIdx.y) * Tile::rows; };
+    const auto j0 = [&] { return int64_t(task.down_on_x ? blockIdx.y : blockIdx.x) * Tile::columns; };
+    const unsigned batches = unsigned(g.batch), part = blockIdx.z / batches,
+                   batch = blockIdx.z - part * batches;
     const int64_t begin = task.begin(part);
     const int count = int(task.begin(part + 1) - begin);
     const T* const a_data = g.a.data + batch * g.a_batch_stride + begin * g.a.column_stride;
     const T* const b_data = g.b.data + batch * g.b_batch_stride + begin * g.b.row_stride;
     MatrixLoader<T, Tile::rows, Tile::a_pitch, Tile::threads, a_reads> a(a_data, g.a.row_stride,
-                                                                         g.a.column_stride, i0, g.m, count);
+                                                                         g.a.column_stride, i0(), g.m, count);
     MatrixLoader<T, Tile::columns, Tile::b_pitch, Tile::threads, b_reads> b(b_data, g.b.column_stride,
-                                                                            g.b.row_stride, j0, g.n, count);
+                                                                            g.b.row_stride, j0(), g.n, count);
     T acc[Tile::thread_rows][Tile::thread_columns] = {};
     multiply_tile<T, Tile>(acc, a, b, 0, count);
     for_each_group<T, Tile>(acc, [&](int i, int j, auto& values) {
-        const int64_t row = i0 + i, column = j0 + j;
+        const int64_t row = i0() + i, column = j0() + j;
         if (row >= g.m || column >= g.n) return;
         if (task.partial)
             *reinterpret_cast<Group<T, Tile::group>*>(task.partial_row(blockIdx.z, row) + column) = values;

@@ -84,8 +84,8 @@ TINYGRAD_NM_UNWATCHED inline unsigned lane_of_thread() {
 
 }  // namespace tinygrad_nm::emulation
 
-TINYGRAD_NM_DEVICE_FUNCTION void __syncthreads() {
-    tinygrad_nm::emulation::barrier(TINYGRAD_NM_SITE);
+TINYGRAD_NM_DEVICE_FUNCTION void __syncthreads(int line = __builtin_LINE()) {
+    tinygrad_nm::emulation::barrier(TINYGRAD_NM_SITE, line);
 }
 TINYGRAD_NM_DEVICE_FUNCTION void __syncwarp(unsigned mask = 0xffffffffu) {
     tinygrad_nm::emulation::exchange(mask, 0, TINYGRAD_NM_SITE);

@@ -34,6 +34,7 @@ struct Thread {
     Index index;
     Waits waits = Waits::no;
     const void* site = nullptr;  // where it waits
+    int line = 0;                // of the barrier
     uint32_t mask = 0;           // of the warp, which it waits for
     uint64_t value = 0;          // that it brings
     unsigned group = 0;          // of copies that are being collected
@@ -98,9 +99,9 @@ bool release(Block& b) {
         done += b.threads[i]->waits == Waits::done;
     }
     if (at_barrier == b.size) {
-        const void* site = b.threads[0]->site;
+        const int line = b.threads[0]->line;
         for (unsigned i = 0; i < b.size; ++i)
-            if (b.threads[i]->site != site) {
+            if (b.threads[i]->line != line) {
                 b.running = i;
                 b.failure =
                     describe("waits at another barrier than " + who(*b.threads[0]), b.threads[i]->site);
@@ -246,7 +247,8 @@ void fail(const std::string& what, const void* site) {
     __builtin_unreachable();
 }
 
-void barrier(const void* site) {
+void barrier(const void* site, int line) {
+    me().line = line;
     wait_for(Waits::barrier, site);
 }
 

@@ -53,7 +53,7 @@ struct Place {
 };
 extern thread_local Place place __attribute__((tls_model("initial-exec")));
 
-void barrier(const void* site);
+void barrier(const void* site, int line);  // a compiler may make several sites of one line
 void* static_shared(const void* variable, size_t bytes, size_t alignment, size_t element, const char* name);
 void* dynamic_shared(size_t element);
 
