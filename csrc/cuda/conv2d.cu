@@ -84,7 +84,7 @@ struct PatchProduct {
 // to[part, n, g*rows + m, a, b] = epilogue(sum over taps p of packed[g, phase, p, m] * patch[n, g, a, b, p])
 // A tile is rows m by positions (n, a, b) of one phase of one group; blocks go on to further tiles.
 template <class T, class Tile, class Index, int run>
-__global__ void __launch_bounds__(Tile::threads, 512 / Tile::threads)
+__global__ void __launch_bounds__(Tile::threads, least_blocks<Tile>)
     conv2d_patches(const PatchProduct<T, Index> g) {
     SHARED(int64_t, out_at,
            [Tile::columns]);  // of the tile's positions, row 0; -1: there is no such position

@@ -18,6 +18,12 @@
 
 namespace tinygrad_nm::TINYGRAD_NM_DEVICE {
 
+// Blocks of a multiprocessor at least, for tiles of products: 128 registers a thread, and where a thread has
+// 64 sums and finds its own way through the taps as well, 168.
+template <class Tile>
+constexpr int least_blocks =
+    (Tile::threads <= 64 && Tile::thread_rows * Tile::thread_columns >= 64 ? 384 : 512) / Tile::threads;
+
 __host__ __device__ inline int64_t tiles_of(int64_t size, int64_t tile) {
     return (size + tile - 1) / tile;
 }

@@ -23,7 +23,7 @@ struct WeightProduct {
 // p, c, i, j] A tile is filters o by weights (c, i, j) of one group; blocks go on to further tiles. The sum
 // is long and the tiles are few: so it is split into parts.
 template <class T, class Tile, class Index>
-__global__ void __launch_bounds__(Tile::threads, 512 / Tile::threads)
+__global__ void __launch_bounds__(Tile::threads, least_blocks<Tile>)
     conv2d_weights(const WeightProduct<T> g) {
     SHARED(Tap<Index>, weights,
            [Tile::columns]);  // in the place of those that there are not, the last one

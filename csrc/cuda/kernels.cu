@@ -43,7 +43,9 @@ constexpr KernelTable<T> table = {
 }  // namespace
 
 extern const Kernels device_kernels;
-const Kernels device_kernels = {
-    .name = TINYGRAD_NM_TEXT(TINYGRAD_NM_DEVICE), .on_host = false, .f32 = table<float>, .f64 = table<double>};
+const Kernels device_kernels = {.name = TINYGRAD_NM_TEXT(TINYGRAD_NM_DEVICE),
+                                .on_host = false,
+                                .f32 = table<float>,
+                                .f64 = table<double>};
 
 }  // namespace tinygrad_nm::TINYGRAD_NM_DEVICE

@@ -1,5 +1,5 @@
-// What a kernel sees of CUDA, on the host. A .cu file includes launch.cuh, which includes this in place of CUDA's own
-// headers.
+// What a kernel sees of CUDA, on the host. A .cu file includes launch.cuh, which includes this in place of
+// CUDA's own headers.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -21,21 +21,27 @@ struct dim3 {
     unsigned x, y, z;
     constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
-#define TINYGRAD_NM_VECTOR(T, name)             \
-    struct alignas(2 * sizeof(T)) name##2 {     \
-        T x, y;                                 \
-    };                                          \
+#define TINYGRAD_NM_VECTOR(T, name)                               \
+    struct alignas(2 * sizeof(T)) name##2 {                       \
+        T x, y;                                                   \
+    };                                                            \
     struct alignas(sizeof(T) == 8 ? 16 : 4 * sizeof(T)) name##4 { \
-        T x, y, z, w;                           \
+        T x, y, z, w;                                             \
     };
 TINYGRAD_NM_VECTOR(float, float)
 TINYGRAD_NM_VECTOR(double, double)
 TINYGRAD_NM_VECTOR(int, int)
 TINYGRAD_NM_VECTOR(unsigned, uint)
 #undef TINYGRAD_NM_VECTOR
-inline float2 make_float2(float x, float y) { return {x, y}; }
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-inline double2 make_double2(double x, double y) { return {x, y}; }
+inline float2 make_float2(float x, float y) {
+    return {x, y};
+}
+inline float4 make_float4(float x, float y, float z, float w) {
+    return {x, y, z, w};
+}
+inline double2 make_double2(double x, double y) {
+    return {x, y};
+}
 
 #define threadIdx (::tinygrad_nm::emulation::place.thread)
 #define blockIdx (::tinygrad_nm::emulation::place.block)
@@ -78,8 +84,8 @@ TINYGRAD_NM_UNWATCHED inline unsigned lane_of_thread() {
 
 }  // namespace tinygrad_nm::emulation
 
-TINYGRAD_NM_DEVICE_FUNCTION void __syncthreads() {
-    tinygrad_nm::emulation::barrier(TINYGRAD_NM_SITE);
+TINYGRAD_NM_DEVICE_FUNCTION void __syncthreads(int line = __builtin_LINE()) {
+    tinygrad_nm::emulation::barrier(TINYGRAD_NM_SITE, line);
 }
 TINYGRAD_NM_DEVICE_FUNCTION void __syncwarp(unsigned mask = 0xffffffffu) {
     tinygrad_nm::emulation::exchange(mask, 0, TINYGRAD_NM_SITE);
@@ -136,15 +142,19 @@ template <class T>
 T __ldg(const T* p) {
     return *p;
 }
-inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
+inline float __fmaf_rn(float a, float b, float c) {
+    return fmaf(a, b, c);
+}
 
 namespace tinygrad_nm {
 
 // A launch as <<<grid, block, shared>>> has it; the arguments are copied, like a kernel's.
 template <class... Parameters, class... Arguments>
-__attribute__((no_sanitize("thread", "alignment"))) void launch_kernel(const char* name, void (*kernel)(Parameters...), dim3 grid,
-                                                           dim3 block, size_t shared, int capability,
-                                                           Arguments&&... arguments) {
+__attribute__((no_sanitize("thread", "alignment"))) void launch_kernel(const char* name,
+                                                                       void (*kernel)(Parameters...),
+                                                                       dim3 grid, dim3 block, size_t shared,
+                                                                       int capability,
+                                                                       Arguments&&... arguments) {
     struct Call {
         void (*kernel)(Parameters...);
         std::tuple<Parameters...> arguments;
@@ -153,8 +163,8 @@ __attribute__((no_sanitize("thread", "alignment"))) void launch_kernel(const cha
         const Call& c = *static_cast<Call*>(context);
         std::apply(c.kernel, c.arguments);
     };
-    emulation::run_grid({name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared, capability}, body,
-                        &call, sizeof call);
+    emulation::run_grid({name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared, capability},
+                        body, &call, sizeof call);
 }
 
 }  // namespace tinygrad_nm

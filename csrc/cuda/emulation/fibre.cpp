@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <new>
 
-// tinygrad_nm_switch_stack(save, load): stores what the calling convention keeps on the stack, the stack pointer at
-// *save, and goes on where `load` was stored.
+// tinygrad_nm_switch_stack(save, load): stores what the calling convention keeps on the stack, the stack
+// pointer at *save, and goes on where `load` was stored.
 extern "C" void tinygrad_nm_switch_stack(void** save, void* load);
 #if defined(__x86_64__)
 asm(R"(
@@ -80,7 +80,8 @@ thread_local Fibre* starting = nullptr;
 }
 
 Fibre::Fibre() {
-    void* p = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* p =
+        mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
     memory_ = static_cast<unsigned char*>(p);
 }

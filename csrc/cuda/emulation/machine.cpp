@@ -34,6 +34,7 @@ struct Thread {
     Index index;
     Waits waits = Waits::no;
     const void* site = nullptr;  // where it waits
+    int line = 0;                // of the barrier
     uint32_t mask = 0;           // of the warp, which it waits for
     uint64_t value = 0;          // that it brings
     unsigned group = 0;          // of copies that are being collected
@@ -68,7 +69,13 @@ Thread& me() {
 }
 
 std::string text(const Index& i) {
-    return "(" + std::to_string(i.x) + ", " + std::to_string(i.y) + ", " + std::to_string(i.z) + ")";
+    std::string t = "(";
+    t.append(std::to_string(i.x))
+        .append(", ")
+        .append(std::to_string(i.y))
+        .append(", ")
+        .append(std::to_string(i.z));
+    return t.append(")");
 }
 
 void wait_for(Waits what, const void* site) {
@@ -89,7 +96,8 @@ std::string who(const Thread& t) {
     return "thread " + text(t.index);
 }
 
-// Lets those go on that wait for a barrier which all have reached, or for lanes that have all arrived. False: none can.
+// Lets those go on that wait for a barrier which all have reached, or for lanes that have all arrived. False:
+// none can.
 bool release(Block& b) {
     unsigned at_barrier = 0, done = 0;
     for (unsigned i = 0; i < b.size; ++i) {
@@ -97,11 +105,12 @@ bool release(Block& b) {
         done += b.threads[i]->waits == Waits::done;
     }
     if (at_barrier == b.size) {
-        const void* site = b.threads[0]->site;
+        const int line = b.threads[0]->line;
         for (unsigned i = 0; i < b.size; ++i)
-            if (b.threads[i]->site != site) {
+            if (b.threads[i]->line != line) {
                 b.running = i;
-                b.failure = describe("waits at another barrier than " + who(*b.threads[0]), b.threads[i]->site);
+                b.failure =
+                    describe("waits at another barrier than " + who(*b.threads[0]), b.threads[i]->site);
                 return false;
             }
         for (unsigned i = 0; i < b.size; ++i) b.threads[i]->waits = Waits::no;
@@ -244,7 +253,8 @@ void fail(const std::string& what, const void* site) {
     __builtin_unreachable();
 }
 
-void barrier(const void* site) {
+void barrier(const void* site, int line) {
+    me().line = line;
     wait_for(Waits::barrier, site);
 }
 
@@ -254,7 +264,8 @@ void* static_shared(const void* variable, size_t bytes, size_t alignment, size_t
         if (v.variable == variable) return b.shared + v.begin;
     constexpr size_t gap = 64;  // between variables: what runs over one is not in the next
     const size_t begin = (b.shared_used + gap + alignment - 1) / alignment * alignment;
-    if (begin + bytes > sizeof b.shared) fail(std::string(name) + " does not fit into shared memory", nullptr);
+    if (begin + bytes > sizeof b.shared)
+        fail(std::string(name) + " does not fit into shared memory", nullptr);
     b.variables.push_back({variable, begin});
     b.shared_used = begin + bytes;
     watch_shared(b.shared + begin, bytes, element, name);
@@ -278,7 +289,8 @@ const WarpValues& exchange(uint32_t mask, uint64_t value, const void* site) {
 
 void copy_async(void* shared, const void* global, size_t bytes, const void* site) {
     Thread& t = me();
-    if (bytes != 4 && bytes != 8 && bytes != 16) fail("copies 4, 8 or 16 bytes asynchronously, no other number", site);
+    if (bytes != 4 && bytes != 8 && bytes != 16)
+        fail("copies 4, 8 or 16 bytes asynchronously, no other number", site);
     watch_access(global, bytes, false, site);
     watch_pending(shared, bytes, true, site);
     t.copies.push_back({shared, global, site, bytes, t.group});

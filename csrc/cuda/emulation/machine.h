@@ -1,7 +1,8 @@
 // The CUDA execution model on the host: grids of blocks of threads, with barriers, warps, shared memory and
 // asynchronous copies. What a kernel sees of it is in device.h; what a strict build watches is in watch.h.
 //
-// A launch runs its blocks one after another, and the threads of a block in turn, each until it must wait for others.
+// A launch runs its blocks one after another, and the threads of a block in turn, each until it must wait for
+// others.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +16,8 @@ struct Index {
     unsigned x = 0, y = 0, z = 0;
 };
 
-// Limits of a compute capability (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability").
+// Limits of a compute capability (CUDA C++ Programming Guide, "Technical Specifications per Compute
+// Capability").
 struct Architecture {
     int capability;  // 75: 7.5
     unsigned most_threads;
@@ -36,8 +38,9 @@ struct LaunchShape {
     int capability;
 };
 
-// Runs body(context) for every thread of every block. Throws std::invalid_argument for a shape that the architecture
-// does not allow, std::runtime_error for what a kernel does wrong: kernel, block, thread and what.
+// Runs body(context) for every thread of every block. Throws std::invalid_argument for a shape that the
+// architecture does not allow, std::runtime_error for what a kernel does wrong: kernel, block, thread and
+// what.
 void run_grid(const LaunchShape& shape, void (*body)(void*), void* context, size_t context_bytes);
 
 std::map<std::string, long> launches();  // by kernel, since the start
@@ -50,7 +53,7 @@ struct Place {
 };
 extern thread_local Place place __attribute__((tls_model("initial-exec")));
 
-void barrier(const void* site);
+void barrier(const void* site, int line);  // a compiler may make several sites of one line
 void* static_shared(const void* variable, size_t bytes, size_t alignment, size_t element, const char* name);
 void* dynamic_shared(size_t element);
 

@@ -1,5 +1,5 @@
-// Scratch memory of the emulated device. All its bytes are ones, so that every number in it is NaN or -1 before it is
-// written.
+// Scratch memory of the emulated device. All its bytes are ones, so that every number in it is NaN or -1
+// before it is written.
 #include <cstdlib>
 #include <cstring>
 #include <new>

@@ -1,5 +1,5 @@
-// The modules _cuda_emulated and, built with TINYGRAD_NM_STRICT, _cuda_emulated_strict: the CUDA kernels on this
-// processor, with the names and arguments of every other module of kernels.
+// The modules _cuda_emulated and, built with TINYGRAD_NM_STRICT, _cuda_emulated_strict: the CUDA kernels on
+// this processor, with the names and arguments of every other module of kernels.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 

@@ -1,9 +1,10 @@
-// The watch of a strict build. Kernels are compiled with -fsanitize=thread, so that the compiler calls the functions at
-// the end of this file for every access; they are ours, not the sanitizer's.
+// The watch of a strict build. Kernels are compiled with -fsanitize=thread, so that the compiler calls the
+// functions at the end of this file for every access; they are ours, not the sanitizer's.
 //
-// Memory is known by its elements. Of each we keep who last wrote it and who last read it, where "who" is a serial number
-// of the block's run, the number of barriers it had passed, and the thread. Two accesses, one of them a write, race if
-// they are of different blocks of one launch, or of different threads of a block with no barrier in between.
+// Memory is known by its elements. Of each we keep who last wrote it and who last read it, where "who" is a
+// serial number of the block's run, the number of barriers it had passed, and the thread. Two accesses, one
+// of them a write, race if they are of different blocks of one launch, or of different threads of a block
+// with no barrier in between.
 #include "cuda/emulation/watch.h"
 
 #include <dlfcn.h>
@@ -79,9 +80,11 @@ bool of_this_launch(const Who& w) {
 void check_race(const Element& e, const Who& other, bool many_threads, const char* what, const Memory& m,
                 const void* site) {
     if (!of_this_launch(other)) return;
-    if (other.block != who.block) fail(std::string(what) + " of " + m.name + " without order between blocks", site);
+    if (other.block != who.block)
+        fail(std::string(what) + " of " + m.name + " without order between blocks", site);
     if (other.phase == who.phase && (other.thread != who.thread || many_threads))
-        fail(std::string(what) + " of " + m.name + " by different threads without a barrier in between (the other: thread number " +
+        fail(std::string(what) + " of " + m.name +
+                 " by different threads without a barrier in between (the other: thread number " +
                  std::to_string(other.thread) + ")",
              site);
     (void)e;
@@ -91,7 +94,8 @@ void note(Element& e, const Memory& m, bool write, bool atomic, const void* site
     if (e.pending) fail("uses " + m.name + " before the asynchronous copy to it was waited for", site);
     if (!write || atomic)
         if (!e.written) fail("reads " + m.name + " where nothing was written", site);
-    if (!(atomic && e.atomic)) check_race(e, e.write, false, write ? "two writes" : "a write and a read", m, site);
+    if (!(atomic && e.atomic))
+        check_race(e, e.write, false, write ? "two writes" : "a write and a read", m, site);
     if (write) {
         if (e.many_blocks && of_this_launch(e.read))
             fail("a read and a write of " + m.name + " without order between blocks", site);
@@ -111,8 +115,8 @@ void note(Element& e, const Memory& m, bool write, bool atomic, const void* site
 
 bool exempt(uintptr_t p, size_t bytes) {
     const uintptr_t own = reinterpret_cast<uintptr_t>(&place);  // threadIdx and its like
-    return !running || running->holds(reinterpret_cast<const void*>(p)) || (p >= own && p < own + sizeof place) ||
-           (p >= arguments_begin && p + bytes <= arguments_end);
+    return !running || running->holds(reinterpret_cast<const void*>(p)) ||
+           (p >= own && p < own + sizeof place) || (p >= arguments_begin && p + bytes <= arguments_end);
 }
 
 void access(const void* pointer, size_t bytes, bool write, bool atomic, const void* site) {
@@ -122,7 +126,8 @@ void access(const void* pointer, size_t bytes, bool write, bool atomic, const vo
     const char* verb = atomic ? "updates" : write ? "writes" : "reads";
     Memory& m = *find(p, bytes, verb, site, offset);
     if (bytes <= 16 && p % bytes != 0)
-        fail(std::string(verb) + " " + bytes_text(bytes) + " of " + m.name + " at a misaligned address", site);
+        fail(std::string(verb) + " " + bytes_text(bytes) + " of " + m.name + " at a misaligned address",
+             site);
     for (size_t i = offset / m.element; i * m.element < offset + bytes; ++i)
         note(m.elements[i], m, write, atomic, site);
 }
@@ -155,7 +160,8 @@ void watch_block(const void* begin, size_t) {
     who = {++serial, 0, 0};
 }
 void watch_shared(const void* begin, size_t bytes, size_t element, const char* name) {
-    shared[reinterpret_cast<uintptr_t>(begin)] = {bytes, element, name, std::vector<Element>((bytes + element - 1) / element)};
+    shared[reinterpret_cast<uintptr_t>(begin)] = {bytes, element, name,
+                                                  std::vector<Element>((bytes + element - 1) / element)};
 }
 void watch_phase(unsigned phase) {
     who.phase = uint16_t(phase);
@@ -177,7 +183,8 @@ void watch_pending(const void* pointer, size_t bytes, bool pending, const void* 
     for (size_t i = offset / m.element; i * m.element < offset + bytes; ++i) m.elements[i].pending = pending;
 }
 
-// " (file.cu:12)" from the compiler's line tables, by the tool that reads them; nothing where it is not installed.
+// " (file.cu:12)" from the compiler's line tables, by the tool that reads them; nothing where it is not
+// installed.
 static std::string line_of(const void* site) {
     Dl_info where;
     if (!site || !dladdr(site, &where) || !where.dli_fname) return "";
@@ -202,29 +209,46 @@ std::string describe(const std::string& what, const void* site) {
 // What -fsanitize=thread calls.
 using tinygrad_nm::emulation::watch_access;
 #define SITE __builtin_extract_return_addr(__builtin_return_address(0))
-#define ACCESS(size)                                                                                       \
-    extern "C" void __tsan_read##size(void* p) { watch_access(p, size, false, SITE); }                     \
-    extern "C" void __tsan_write##size(void* p) { watch_access(p, size, true, SITE); }                     \
-    extern "C" void __tsan_unaligned_read##size(void* p) { watch_access(p, size, false, SITE); }           \
-    extern "C" void __tsan_unaligned_write##size(void* p) { watch_access(p, size, true, SITE); }
+#define ACCESS(size)                                        \
+    extern "C" void __tsan_read##size(void* p) {            \
+        watch_access(p, size, false, SITE);                 \
+    }                                                       \
+    extern "C" void __tsan_write##size(void* p) {           \
+        watch_access(p, size, true, SITE);                  \
+    }                                                       \
+    extern "C" void __tsan_unaligned_read##size(void* p) {  \
+        watch_access(p, size, false, SITE);                 \
+    }                                                       \
+    extern "C" void __tsan_unaligned_write##size(void* p) { \
+        watch_access(p, size, true, SITE);                  \
+    }
 extern "C" {
-void __tsan_read1(void* p) { watch_access(p, 1, false, SITE); }
-void __tsan_write1(void* p) { watch_access(p, 1, true, SITE); }
+void __tsan_read1(void* p) {
+    watch_access(p, 1, false, SITE);
+}
+void __tsan_write1(void* p) {
+    watch_access(p, 1, true, SITE);
+}
 }
 ACCESS(2)
 ACCESS(4)
 ACCESS(8)
 ACCESS(16)
 extern "C" {
-void __tsan_read_range(void* p, size_t bytes) { watch_access(p, bytes, false, SITE); }
-void __tsan_write_range(void* p, size_t bytes) { watch_access(p, bytes, true, SITE); }
+void __tsan_read_range(void* p, size_t bytes) {
+    watch_access(p, bytes, false, SITE);
+}
+void __tsan_write_range(void* p, size_t bytes) {
+    watch_access(p, bytes, true, SITE);
+}
 void __tsan_vptr_update(void**, void*) {}
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 }
 
-// What -fsanitize=alignment calls: the compiler may split a vector access into its members, whose addresses say nothing.
+// What -fsanitize=alignment calls: the compiler may split a vector access into its members, whose addresses
+// say nothing.
 extern "C" {
 struct TypeMismatch {
     const char* file;
@@ -233,8 +257,8 @@ struct TypeMismatch {
     unsigned char log_alignment, kind;
 };
 void __ubsan_handle_type_mismatch_v1(const TypeMismatch* m, uintptr_t) {
-    tinygrad_nm::emulation::fail("accesses memory at an address that is not a multiple of " +
-                                     std::to_string(1 << m->log_alignment),
-                                 SITE);
+    tinygrad_nm::emulation::fail(
+        "accesses memory at an address that is not a multiple of " + std::to_string(1 << m->log_alignment),
+        SITE);
 }
 }

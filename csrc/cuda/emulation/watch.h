@@ -1,5 +1,5 @@
-// What a strict build watches: every access of a kernel, which the compiler reports (watch.cpp), to memory that the
-// device knows. In a fast build nothing.
+// What a strict build watches: every access of a kernel, which the compiler reports (watch.cpp), to memory
+// that the device knows. In a fast build nothing.
 #pragma once
 #include <cstddef>
 #include <string>
