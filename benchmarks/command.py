@@ -122,11 +122,15 @@ class Benchmark:
         )  # on a busy machine a limit comes out too low, and rows would pass by their share
         self.limits = {dtype: limits.or_higher(again[dtype]) for dtype, limits in self.limits.items()}
         rows = self.finished()
+        self.tell(rows)
+        return int(bool(self.faults))
+
+    def tell(self, rows: list[Row]) -> None:
+        """The table, and the file if one was asked for."""
         show(rows)
         print(summary(rows))
         if self.given.json is not None:
             save(self.given.json, rows, self.about())
-        return int(bool(self.faults))
 
     def measured_limits(self) -> dict[str, Limits]:
         """This machine's limits now, for each dtype."""
@@ -210,9 +214,8 @@ class Benchmark:
             self.left_out[case.key] = wrong
         return remaining
 
-    def least(self, case: Case) -> float | None:
-        """The row's figure at the limits of this machine, in its unit."""
-        limits = self.limits[case.dtype]
+    def least(self, case: Case, limits: Limits) -> float | None:
+        """The row's figure at these limits, in its unit; None where operations and bytes say nothing."""
         if case.kind in ("train", "infer"):
             with threads_set(1):
                 model = MODELS[case.options["model"]](dtype=case.dtype)
@@ -228,7 +231,7 @@ class Benchmark:
                 case,
                 target,
                 self.reruns[case.key],
-                self.least(case),
+                self.least(case, self.limits[case.dtype]),
                 self.faults.get(case.key),
                 self.left_out.get(case.key),
             )

@@ -9,6 +9,7 @@ import targets
 from command import Benchmark, Differs, asked, say
 from engines import Unsupported
 from table import Measured
+from tinygrad_nm.cli.limits import Limits
 from workers import Failed, Worker, missing, prepared
 from workloads import Case
 
@@ -71,7 +72,7 @@ class Memory(Benchmark):
         finally:
             worker.close()
 
-    def least(self, case: Case) -> float | None:
+    def least(self, case: Case, limits: Limits) -> float | None:
         """Memory has no roofline."""
         return None
 

@@ -154,6 +154,20 @@ def infer(dtypes: tuple[str, ...]) -> Iterator[Row]:
     return _networks("infer", INFER, dtypes)
 
 
+CUDA_TRAIN = {"lenet": {64: 3.0, 1024: 3.0}, "lenet5": {64: 3.0, 1024: 3.0}, "alexnet": {32: 1.0, 128: 1.0}}
+
+
+def cpu_vs_gpu(dtypes: tuple[str, ...]) -> Iterator[Row]:
+    """Every kernel and the training steps on a GPU; targets are ratios to the best of its libraries there."""
+    for dtype in dtypes:
+        for n in (512, 2048, 4096):
+            yield gemm_case("gemm square", n, n, n, dtype), Target(0.95)
+        yield gemm_case("gemm alexnet.fc6 forward", 128, 4096, 9216, dtype, "b"), Target(0.95)
+    for case, _ in (*conv2d(dtypes), *pool_activation(dtypes)):
+        yield case, Target(1.0)
+    yield from _networks("train", CUDA_TRAIN, dtypes)
+
+
 def overhead(dtypes: tuple[str, ...]) -> Iterator[Row]:
     """One operation on 16 numbers with its gradient, in a chain of 1,000; a kernel activation likewise."""
     for dtype in dtypes:

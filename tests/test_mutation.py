@@ -60,6 +60,7 @@ NO_ROW = {
     "set_winograd",
     "get_winograd",
     "forbid_winograd",
+    "set_winograd_always",
     "conv2d_pool2d_kept",
     "sgd_update",
     "isa",

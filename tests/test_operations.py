@@ -38,6 +38,8 @@ NOT_OPERATIONS = {
     "memory_stats",
     "reset_peak_memory",
     "set_memory_limit",
+    "set_emulation",
+    "from_dlpack",
 }
 
 

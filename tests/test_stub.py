@@ -1,19 +1,44 @@
-"""The stub of the extension lists exactly its names, arguments and defaults."""
+"""The stubs of the extensions list exactly their names, arguments and defaults."""
 
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tinygrad_nm
-from tinygrad_nm import _cpu
 
 PACKAGE = Path(tinygrad_nm.__file__).parent
-STUB = ast.parse((PACKAGE / "_cpu.pyi").read_text(encoding="utf-8"))
-FUNCTIONS = {node.name: node for node in STUB.body if isinstance(node, ast.FunctionDef)}
+MODULES = ("_cpu", "_cuda", "_cuda_emulated", "_cuda_emulated_strict")
+
+
+def _nodes(module: str) -> dict[str, ast.stmt]:
+    """What a stub declares, by name: its own, and that of the stubs whose names it takes over."""
+    nodes: dict[str, ast.stmt] = {}
+    for node in ast.parse((PACKAGE / f"{module}.pyi").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and [alias.name for alias in node.names] == ["*"]:
+            nodes |= _nodes(str(node.module))
+        elif isinstance(node, ast.FunctionDef):
+            nodes[node.name] = node
+        elif isinstance(node, ast.AnnAssign):
+            nodes[ast.unparse(node.target)] = node
+    return nodes
+
+
+FUNCTIONS = [
+    (m, name) for m in MODULES for name, node in sorted(_nodes(m).items()) if isinstance(node, ast.FunctionDef)
+]
+
+
+def _extension(name: str) -> Any:
+    if importlib.util.find_spec(f"tinygrad_nm.{name}") is None:
+        pytest.skip(f"{name} is not part of this build")
+    return importlib.import_module(f"tinygrad_nm.{name}")
 
 
 def _parameters(source: str) -> list[tuple[str, object]]:
@@ -25,15 +50,16 @@ def _parameters(source: str) -> list[tuple[str, object]]:
     return list(zip(names, [...] * (len(names) - len(defaults)) + defaults, strict=True))
 
 
-def test_stub_lists_exactly_the_names_of_the_module() -> None:
-    assert {name for name in dir(_cpu) if not name.startswith("_")} == set(FUNCTIONS)
+@pytest.mark.parametrize("module", MODULES)
+def test_stub_lists_exactly_the_names_of_the_module(module: str) -> None:
+    assert {name for name in dir(_extension(module)) if not name.startswith("_")} == set(_nodes(module))
 
 
-@pytest.mark.parametrize("name", sorted(FUNCTIONS))
-def test_stub_has_the_arguments_of_the_function(name: str) -> None:
-    documented = re.match(r"\w+\(.*\) -> [^\n]+", getattr(_cpu, name).__doc__)
+@pytest.mark.parametrize(("module", "name"), FUNCTIONS)
+def test_stub_has_the_arguments_of_the_function(module: str, name: str) -> None:
+    documented = re.match(r"\w+\(.*\) -> [^\n]+", getattr(_extension(module), name).__doc__)
     assert documented, "pybind11 writes the signature into the first line of the docstring"
-    assert _parameters(f"def {documented[0]}: ...") == _parameters(ast.unparse(FUNCTIONS[name]))
+    assert _parameters(f"def {documented[0]}: ...") == _parameters(ast.unparse(_nodes(module)[name]))
 
 
 def test_package_says_that_it_is_typed() -> None:

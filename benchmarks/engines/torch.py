@@ -19,6 +19,7 @@ FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 ACTIVATIONS = {None: lambda x: x, "tanh": torch.tanh, "relu": torch.relu}
 Works = dict[str, Work | str]
 _threads = 1
+DEVICE = "cpu"  # engines/torch_cuda.py sets another
 
 
 def start(threads: int) -> str:
@@ -34,7 +35,7 @@ def prepare(case: Case, inputs: dict[str, np.ndarray]) -> Works:
     """All variants of the work."""
     if case.kind not in KINDS:
         raise Unsupported(f"torch: no {case.kind}")
-    return KINDS[case.kind](case, {name: torch.from_numpy(array) for name, array in inputs.items()})
+    return KINDS[case.kind](case, {n: torch.from_numpy(a).to(DEVICE) for n, a in inputs.items()})
 
 
 def _one(run: Callable[[], Any], **results: torch.Tensor) -> Work:
@@ -42,7 +43,7 @@ def _one(run: Callable[[], Any], **results: torch.Tensor) -> Work:
 
     def answer() -> dict[str, np.ndarray]:
         run()
-        return {name: tensor.numpy() for name, tensor in results.items()}
+        return {name: tensor.cpu().numpy() for name, tensor in results.items()}
 
     return Work(run, answer)
 
@@ -53,14 +54,14 @@ def _gives(run: Callable[[], Any], *names: str) -> Work:
     def answer() -> dict[str, np.ndarray]:
         results = run()
         results = (results,) if isinstance(results, torch.Tensor) else results
-        return {name: r.detach().contiguous().numpy() for name, r in zip(names, results, strict=True)}
+        return {name: r.detach().contiguous().cpu().numpy() for name, r in zip(names, results, strict=True)}
 
     return Work(run, answer)
 
 
 def _gemm(case: Case, inputs: Any) -> Works:
     a, b = (inputs[name].T if name in case.options["turned"] else inputs[name] for name in "ab")
-    out = torch.empty((case.options["m"], case.options["n"]), dtype=a.dtype)
+    out = torch.empty((case.options["m"], case.options["n"]), dtype=a.dtype, device=DEVICE)
     return {"out=": _one(lambda: torch.mm(a, b, out=out), c=out)}
 
 
@@ -144,7 +145,7 @@ def _cross_entropy(case: Case, inputs: Any) -> Works:
     if case.options["sweep"] == "forward":
         return {"": _gives(lambda: F.cross_entropy(x, labels, reduction="none"), "loss")}
     x.requires_grad_()
-    loss, ones = F.cross_entropy(x, labels, reduction="none"), torch.ones(len(labels), dtype=x.dtype)
+    loss, ones = F.cross_entropy(x, labels, reduction="none"), x.new_ones(len(labels))
     return {"": _gives(lambda: torch.autograd.grad(loss, x, ones, retain_graph=True), "dx")}
 
 
@@ -228,7 +229,7 @@ def _compiled(function: Any) -> Any:
 
 def _trainer(case: Case, form: Any, compiled: bool) -> tuple[Any, Any]:
     """(model, step(x, labels) -> loss)."""
-    model = Net(case.options["model"], case.dtype).to(memory_format=form)
+    model = Net(case.options["model"], case.dtype).to(DEVICE, memory_format=form)
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, fused=True)
 
     def loss_of(x: Any, labels: Any) -> Any:
@@ -250,11 +251,11 @@ def _after_a_step(model: Any, step: Any, x: Any, labels: Any) -> dict[str, np.nd
     """Loss, gradients and weights of one step without dropout."""
     if model.drops:  # else the modes are the same, and torch.compile would compile for each
         model.eval()
-    found = {"loss": step(x, labels).detach().numpy()}
+    found = {"loss": step(x, labels).detach().cpu().numpy()}
     model.train()
     for name, parameter in model.named_parameters():
-        found[f"gradient {name}"] = parameter.grad.contiguous().numpy()
-        found[f"weight {name}"] = parameter.detach().contiguous().numpy()
+        found[f"gradient {name}"] = parameter.grad.contiguous().cpu().numpy()
+        found[f"weight {name}"] = parameter.detach().contiguous().cpu().numpy()
     return found
 
 
@@ -314,7 +315,7 @@ def _infer(case: Case, inputs: Any) -> Works:
         x = inputs["x"].contiguous(memory_format=form)
 
         def make(form: Any = form, threads: int = threads, compiled: bool = compiled, x: Any = x) -> Work:
-            model = Net(case.options["model"], case.dtype).to(memory_format=form).eval()
+            model = Net(case.options["model"], case.dtype).to(DEVICE, memory_format=form).eval()
             call = _compiled(model) if compiled else model
 
             def run() -> Any:

@@ -3,10 +3,10 @@
 // Every number, those of an array's last incomplete vector too, goes through the same vector code: its result
 // does not depend on where it stands or on how the work is cut.
 #pragma once
-#include "cpu/activation.h"
 #include "cpu/elementwise_body.h"
 #include "cpu/isa/vector_math.h"
 #include "cpu/isa/vector_math_erf.h"
+#include "shared/activation_arguments.h"
 
 namespace tinygrad_nm {
 namespace {

@@ -4,9 +4,9 @@
 // the order of the tasks.
 #pragma once
 #include "cpu/arena.h"
-#include "cpu/bias.h"
 #include "cpu/isa/vector.h"
 #include "cpu/parallel.h"
+#include "shared/bias.h"
 
 namespace tinygrad_nm {
 namespace {

@@ -6,7 +6,6 @@
 // Where that would multiply many zeros from outside of dy, backward-input scatters instead
 // (conv2d_scatter_body.h).
 #pragma once
-#include "cpu/conv2d.h"
 #include "cpu/conv2d_interleaved_passes_body.h"
 #include "cpu/conv2d_phases_body.h"
 #include "cpu/conv2d_scatter_body.h"
@@ -14,6 +13,7 @@
 #include "cpu/conv2d_winograd_weight_body.h"
 #include "cpu/gemm_body.h"
 #include "cpu/patches_body.h"
+#include "shared/conv2d.h"
 
 namespace tinygrad_nm {
 namespace {

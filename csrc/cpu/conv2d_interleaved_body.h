@@ -8,10 +8,10 @@
 #pragma once
 #include "cpu/activation_body.h"
 #include "cpu/arena.h"
-#include "cpu/conv2d.h"
 #include "cpu/interleaved_plan_body.h"
 #include "cpu/parallel.h"
 #include "cpu/patches_body.h"
+#include "shared/conv2d.h"
 
 namespace tinygrad_nm {
 namespace {

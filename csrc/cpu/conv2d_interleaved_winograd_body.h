@@ -72,7 +72,7 @@ void transform_filters(const T* const* from, int64_t count, int64_t point, T* to
         const T* some[lanes] = {};
         for (int k = 0; k < used; ++k) some[k] = from[n + k];
         interleave(taps, some, side * side);
-        transform_square<T, Evaluate<T, side, true>>(
+        transform_square<T, Evaluate<Vec<T>, side, true>>(
             taps, lanes, side * lanes, [=](int j, int i, Vec<T> v) TINYGRAD_NM_INLINE_LAMBDA {
                 store_up_to(v, to + n + (j * winograd_size + i) * point, used);
             });
@@ -114,7 +114,7 @@ void transform_inputs(const InterleavedPlan<T>& plan, const T* x, const TileRows
                 Vec<T> d[winograd_size], v[winograd_size];
 #pragma GCC unroll 6
                 for (int i = 0; i < winograd_size; ++i) d[i] = Vec<T>::load(from + i * line + p);
-                FilterInputs<T>::along(d, v);
+                FilterInputs<Vec<T>>::along(d, v);
 #pragma GCC unroll 6
                 for (int i = 0; i < winograd_size; ++i) v[i].store(columns + i * line + p);
             }
@@ -130,7 +130,7 @@ void transform_inputs(const InterleavedPlan<T>& plan, const T* x, const TileRows
 #pragma GCC unroll 2
                     for (int j = tile_halo; j < winograd_size; ++j)
                         d[j] = Vec<T>::load(across + (t * tile_side + j) * lanes);
-                    FilterInputs<T>::along(d, v);
+                    FilterInputs<Vec<T>>::along(d, v);
 #pragma GCC unroll 6
                     for (int j = 0; j < winograd_size; ++j) v[j].store(tile + j * column);
 #pragma GCC unroll 4
@@ -196,7 +196,7 @@ TINYGRAD_NM_INLINE void correlate_tiles_beside(const T* inputs, int64_t inputs_h
 #pragma GCC unroll 6
                 for (int j = 0; j < winograd_size; ++j)
                     v[j] = Vec<T>::load(columns[j] + ((h * filter_count + r) * tiles_beside + t) * lanes);
-                Interpolate<T, int(tile_side), false>::along(v, y);
+                Interpolate<Vec<T>, int(tile_side), false>::along(v, y);
 #pragma GCC unroll 2
                 for (int w = 0; w < tile_side; ++w) store(r, t, h, w, y[w]);
             }

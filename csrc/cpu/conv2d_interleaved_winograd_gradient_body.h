@@ -65,7 +65,7 @@ void spread_inputs(const InterleavedPlan<T>& plan, const Part& channels, const T
                 for (int64_t t = 0; t < tiles.across; ++t, tile += lanes) {
 #pragma GCC unroll 6
                     for (int j = 0; j < winograd_size; ++j) v[j] = Vec<T>::load(tile + j * point);
-                    SpreadInputs<T>::along(v, d);
+                    SpreadInputs<Vec<T>>::along(v, d);
 #pragma GCC unroll 4
                     for (int j = 0; j < tile_halo; ++j) d[j] = before[j] + d[j];
 #pragma GCC unroll 2
@@ -83,7 +83,7 @@ void spread_inputs(const InterleavedPlan<T>& plan, const Part& channels, const T
                 Vec<T> v[winograd_size], d[winograd_size];
 #pragma GCC unroll 6
                 for (int i = 0; i < winograd_size; ++i) v[i] = Vec<T>::load(columns + i * line + p);
-                SpreadInputs<T>::along(v, d);
+                SpreadInputs<Vec<T>>::along(v, d);
                 if (reached)
 #pragma GCC unroll 4
                     for (int i = 0; i < tile_halo; ++i) d[i] = Vec<T>::load(to + i * line + p) + d[i];
@@ -105,7 +105,7 @@ void transform_gradient(const InterleavedPlan<T>& plan, const T* dy, const Part&
                 dy + o * plan.dy_plane + (tiles.first + row) * tile_side * plan.dy_row + margin * lanes;
             T* const first = to + o * tiles.plane() + row * tiles.across * lanes;
             for (int64_t t = 0; t < tiles.across; ++t)
-                transform_square<T, Evaluate<T, int(tile_side), false>>(
+                transform_square<T, Evaluate<Vec<T>, int(tile_side), false>>(
                     from + t * tile_side * lanes, plan.dy_row, lanes,
                     [=](int i, int j, Vec<T> v) TINYGRAD_NM_INLINE_LAMBDA {
                         v.store(first + (i * winograd_size + j) * point + t * lanes);
@@ -235,7 +235,7 @@ void finish_weight_tiles(const InterleavedPlan<T>& plan, const Part& filters, co
     const int64_t point = sums_point<T>(plan.s, filters);
     for (int64_t i = 0; i < filters.count * plan.s.group_channels; ++i) {
         T* const to = sums + i * plan.taps * lanes;
-        transform_square<T, Interpolate<T, int(side), true>>(
+        transform_square<T, Interpolate<Vec<T>, int(side), true>>(
             transformed + i * lanes, winograd_size * point, point,
             [=](int h, int w, Vec<T> v) TINYGRAD_NM_INLINE_LAMBDA { v.store(to + (h * side + w) * lanes); });
     }

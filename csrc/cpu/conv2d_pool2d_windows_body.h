@@ -2,7 +2,7 @@
 // (interleaved_body.h) or filters (conv2d_pool2d_few_body.h).
 #pragma once
 #include "cpu/conv2d_interleaved_weight_body.h"
-#include "cpu/conv2d_pool2d.h"
+#include "shared/conv2d_pool2d.h"
 
 namespace tinygrad_nm {
 namespace {

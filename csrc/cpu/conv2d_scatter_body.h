@@ -3,8 +3,8 @@
 // no zeros at all, where the gather of conv2d_body.h multiplies those outside of dy; but it adds in memory,
 // not in registers.
 #pragma once
-#include "cpu/conv2d.h"
 #include "cpu/patches_body.h"
+#include "shared/conv2d.h"
 
 namespace tinygrad_nm {
 namespace {

@@ -8,12 +8,12 @@
 // adjacent channels: blocks of planes are interleaved, which also writes the zeros around them.
 #pragma once
 #include "cpu/arena.h"
-#include "cpu/conv2d.h"
 #include "cpu/interleaved_body.h"
 #include "cpu/parallel.h"
 #include "cpu/patches_body.h"
 #include "cpu/tile_body.h"
 #include "cpu/winograd_transforms_body.h"
+#include "shared/conv2d.h"
 
 namespace tinygrad_nm {
 namespace {
@@ -133,7 +133,7 @@ struct TransformedFilters {
                                    channel * c.weight_channel,
                                c.weight_m, used, taps);
                     T* const to = panel + channel * width + m - begin;
-                    transform_square<T, Evaluate<T, kernel, true>>(
+                    transform_square<T, Evaluate<Vec<T>, kernel, true>>(
                         first, kernel * direction, direction,
                         [to, this](int i, int j, Vec<T> v)
                             TINYGRAD_NM_INLINE_LAMBDA { v.store(to + (i * winograd_size + j) * point); });
@@ -218,7 +218,7 @@ void write_outputs(const WinogradCorrelation<T>& c, const PositionBlock& block, 
                 prefetch_points(sums + winograd_points * width, width);
                 const int64_t rows_left = rows - y * step, columns_left = columns - x * step;
                 T* const to = window + (y * columns + x) * step * lanes;
-                transform_square<T, Interpolate<T, step, false>>(
+                transform_square<T, Interpolate<Vec<T>, step, false>>(
                     sums, winograd_size * width, width,
                     [=](int i, int j, Vec<T> v) TINYGRAD_NM_INLINE_LAMBDA {
                         if (i < rows_left && j < columns_left)
@@ -251,9 +251,9 @@ void correlate_tiles(const WinogradCorrelation<T>& c, const TransformedFilters<T
     T* const window = static_cast<T*>(window_memory.data);
 
     for (int64_t channel = 0; channel < c.channels; channel += lanes)
-        transform_tiles<T, FilterInputs<T>>(c.source, block, group * c.channels + channel,
-                                            int(smaller(lanes, c.channels - channel)), window,
-                                            tiles + channel, channels, point);
+        transform_tiles<T, FilterInputs<Vec<T>>>(c.source, block, group * c.channels + channel,
+                                                 int(smaller(lanes, c.channels - channel)), window,
+                                                 tiles + channel, channels, point);
     for (int64_t first = begin; first < end; first += panels) {
         const int64_t last = smaller(first + panels, end);
         for (int q = 0; q < winograd_points; ++q)

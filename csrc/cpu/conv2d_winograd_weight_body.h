@@ -75,11 +75,11 @@ void sum_products(const Conv2dBackwardWeight<T>& a, const BlockPlan& plan, const
     for (int64_t b = task.first; b < task.last; ++b) {
         const PositionBlock block = plan[b];
         for (int64_t c = 0; c < s.group_channels; c += lanes)
-            transform_tiles<T, FilterInputs<T>>(x_planes, block, task.group * s.group_channels + c,
-                                                int(smaller(lanes, s.group_channels - c)), window, x.at(0, c),
-                                                x.width, x.point);
+            transform_tiles<T, FilterInputs<Vec<T>>>(x_planes, block, task.group * s.group_channels + c,
+                                                     int(smaller(lanes, s.group_channels - c)), window,
+                                                     x.at(0, c), x.width, x.point);
         for (int64_t o = 0; o < filters; o += lanes)
-            transform_tiles<T, Evaluate<T, int(step), false>>(
+            transform_tiles<T, Evaluate<Vec<T>, int(step), false>>(
                 dy_planes, block, task.group * s.group_filters + task.begin + o,
                 int(smaller(lanes, filters - o)), window, dy.at(0, o), dy.width, dy.point);
         for (int q = 0; q < winograd_points; ++q)
@@ -109,7 +109,7 @@ void write_filters(const Conv2dShape& s, const PointSums<T>& sums, int64_t parts
                 v.store(total + q * lanes);
             }
             T* const to = result;
-            transform_square<T, Interpolate<T, kernel, true>>(
+            transform_square<T, Interpolate<Vec<T>, kernel, true>>(
                 total, winograd_size * lanes, lanes, [to](int i, int j, Vec<T> v) TINYGRAD_NM_INLINE_LAMBDA {
                     v.store(to + (i * kernel + j) * lanes);
                 });

@@ -1,8 +1,8 @@
 // The dropout kernel of one instruction set; shapes and formula in dropout.h.
 #pragma once
-#include "cpu/dropout.h"
 #include "cpu/isa/vector.h"
 #include "cpu/parallel.h"
+#include "shared/dropout.h"
 #include "shared/philox.h"
 
 namespace tinygrad_nm {

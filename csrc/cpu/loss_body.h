@@ -6,8 +6,8 @@
 #pragma once
 #include "cpu/arena.h"
 #include "cpu/isa/vector_math.h"
-#include "cpu/loss.h"
 #include "cpu/parallel.h"
+#include "shared/loss.h"
 
 namespace tinygrad_nm {
 namespace {

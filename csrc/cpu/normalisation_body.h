@@ -2,8 +2,8 @@
 #pragma once
 #include "cpu/arena.h"
 #include "cpu/isa/vector_math.h"
-#include "cpu/normalisation.h"
 #include "cpu/parallel.h"
+#include "shared/normalisation.h"
 
 namespace tinygrad_nm {
 namespace {

@@ -2,7 +2,7 @@
 #pragma once
 #include "cpu/isa/vector.h"
 #include "cpu/parallel.h"
-#include "cpu/peak.h"
+#include "shared/peak.h"
 
 namespace tinygrad_nm {
 namespace {

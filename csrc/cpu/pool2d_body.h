@@ -4,8 +4,8 @@
 #pragma once
 #include "cpu/arena.h"
 #include "cpu/parallel.h"
-#include "cpu/pool2d.h"
 #include "cpu/pool2d_stride2_body.h"
+#include "shared/pool2d.h"
 
 namespace tinygrad_nm {
 namespace {

@@ -7,7 +7,7 @@
 #pragma once
 #include "cpu/arena.h"
 #include "cpu/isa/vector.h"
-#include "cpu/pool2d.h"
+#include "shared/pool2d.h"
 
 namespace tinygrad_nm {
 namespace {

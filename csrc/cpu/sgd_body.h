@@ -1,7 +1,7 @@
 // The SGD kernel of one instruction set; shapes and formulas in sgd.h.
 #pragma once
 #include "cpu/elementwise_body.h"
-#include "cpu/sgd.h"
+#include "shared/sgd.h"
 
 namespace tinygrad_nm {
 namespace {

@@ -10,8 +10,8 @@
 // Panels are always as wide as the tile; what they hold beyond tile.rows and tile.columns does not matter.
 #pragma once
 #include "cpu/activation_body.h"
-#include "cpu/gemm.h"
 #include "cpu/isa/vector.h"
+#include "shared/gemm.h"
 
 namespace tinygrad_nm {
 namespace {

@@ -21,7 +21,11 @@ TINYGRAD_NM_HOST_DEVICE void philox4x32_10(Philox4x32<lanes>& counter, uint32_t 
     for (int lane = 0; lane < lanes; ++lane) {
         uint32_t w0 = counter.word[0][lane], w1 = counter.word[1][lane];
         uint32_t w2 = counter.word[2][lane], w3 = counter.word[3][lane];
+#if defined(__CUDACC__)
+#pragma unroll
+#else
 #pragma GCC unroll 10
+#endif
         for (uint32_t round = 0; round < 10; ++round) {
             const uint64_t a = uint64_t(0xD2511F53u) * w0, b = uint64_t(0xCD9E8D57u) * w2;
             w0 = uint32_t(b >> 32) ^ w1 ^ (key_low + round * 0x9E3779B9u);  // golden ratio

@@ -9,7 +9,7 @@ import importlib
 from typing import Any
 
 from . import autodiff, random
-from ._errors import AnomalyError, DtypeError, GradientError, ShapeError
+from ._errors import AnomalyError, DeviceError, DtypeError, GradientError, ShapeError
 from .autodiff import detect_anomaly, enable_grad, no_grad
 from .backend import (
     empty_cache,
@@ -19,6 +19,7 @@ from .backend import (
     memory_stats,
     reset_peak_memory,
     set_default_dtype,
+    set_emulation,
     set_memory_limit,
     set_num_threads,
     set_winograd,
@@ -72,13 +73,14 @@ from .ops.reduction import all, any, argmax, broadcast_to, max, mean, min, sum, 
 from .ops.shape import concatenate, expand_dims, flatten, pad, reshape, squeeze, stack, transpose
 from .random import manual_seed
 from .replay import compile
-from .tensor import Tensor, from_numpy, ones, tensor, zeros
+from .tensor import Tensor, from_dlpack, from_numpy, ones, tensor, zeros
 from .transforms import grad, value_and_grad
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AnomalyError",
+    "DeviceError",
     "DtypeError",
     "GradientError",
     "ShapeError",
@@ -114,6 +116,7 @@ __all__ = [
     "exp",
     "expand_dims",
     "flatten",
+    "from_dlpack",
     "from_numpy",
     "gelu",
     "get_default_dtype",
@@ -157,6 +160,7 @@ __all__ = [
     "reshape",
     "scaled_tanh",
     "set_default_dtype",
+    "set_emulation",
     "set_memory_limit",
     "set_num_threads",
     "set_winograd",

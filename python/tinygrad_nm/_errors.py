@@ -15,3 +15,7 @@ class GradientError(RuntimeError):
 
 class AnomalyError(ArithmeticError):
     """The first NaN or Inf found under `detect_anomaly()`."""
+
+
+class DeviceError(ValueError):
+    """A device that cannot be had, or two that meet in one operation."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import backend
-from ._errors import AnomalyError, DtypeError, GradientError, ShapeError
+from ._errors import AnomalyError, DeviceError, DtypeError, GradientError, ShapeError
 from .backend import DEVICES
 from .modes import Sweeping, detect_anomaly, enable_grad, layer_path, no_grad, thread
 from .recording import repeated
@@ -108,7 +108,7 @@ def grad(
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     seeds = [None] * len(outputs) if grad_outputs is None else grad_outputs
-    seeds = [seeds] if isinstance(seeds, (Tensor, np.ndarray)) else list(seeds)
+    seeds = [seeds] if isinstance(seeds, (Tensor, np.ndarray)) or type(seeds) in DEVICES else list(seeds)
     if len(seeds) != len(outputs):
         raise ShapeError(f"grad: {len(outputs)} outputs but {len(seeds)} grad_outputs; give one for each")
     for i, x in enumerate(inputs):
@@ -156,13 +156,23 @@ def _seed(t: Tensor, gradient: Any, operation: str) -> Any:
         one = backend.empty(operation, t.data, t.shape)
         repeated(_fill, one, 1)
         return one
-    if not isinstance(gradient, (Tensor, *DEVICES)):
-        gradient = np.asarray(gradient, dtype=t.dtype)
+    if not isinstance(gradient, Tensor) and type(gradient) not in DEVICES:
+        gradient = np.asarray(gradient, dtype=None if isinstance(gradient, np.ndarray) else t.dtype)
+    if backend.device_of(value(gradient)) != t.device:
+        gradient = _on_device_of(t, gradient, operation)
     if gradient.shape != t.shape:
         raise ShapeError(f"{operation}: the gradient has shape {gradient.shape}, but the output has {t.shape}")
     if gradient.dtype != t.dtype:
         raise DtypeError(f"{operation}: the gradient is {gradient.dtype}, the output {t.dtype}; convert with .astype")
     return gradient
+
+
+def _on_device_of(t: Tensor, gradient: Any, operation: str) -> Any:
+    """A NumPy array is a constant, and brought over."""
+    if isinstance(gradient, np.ndarray):
+        return backend.put(operation, gradient, t.device)
+    there = backend.device_of(value(gradient))
+    raise DeviceError(f"{operation}: the gradient is on {there}, the output on {t.device}; use .to({t.device!r})")
 
 
 def _fill(out: Any, value: float) -> None:
@@ -261,12 +271,12 @@ def _sweep(
     return found
 
 
-_GRADIENTS = {Tensor, *DEVICES}
+_GRADIENTS = {Tensor, *DEVICES}  # of the CPU, asked for first
 
 
 def _array(gradient: Any) -> Any:
     """A gradient as Tensor or array: arithmetic on 0-d arrays gives NumPy scalars."""
-    return gradient if type(gradient) in _GRADIENTS else np.asarray(gradient)
+    return gradient if isinstance(gradient, Tensor) or type(gradient) in DEVICES else np.asarray(gradient)
 
 
 def _leading_to(targets: set, order: Sequence[Node]) -> set[Node]:

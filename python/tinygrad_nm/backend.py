@@ -1,48 +1,163 @@
-"""The array type is the device: one table from array type to (kernels, xp), and the rules for what becomes an array."""
+"""The array type is the device: one table from array type to what the engine needs of it, and what becomes an array."""
 
 from __future__ import annotations
 
+import importlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from . import _cpu
-from ._errors import DtypeError, ShapeError
+from ._errors import DeviceError, DtypeError, ShapeError
+from .device import Array, Device, sum_on_host
 from .modes import attributes_set, unrepeatable
 
-Array = Any  # numpy.ndarray today; the table below says which types count
 
-# array type -> (device name, module of kernels, module of array functions)
-DEVICES: dict[type, tuple[str, Any, ModuleType]] = {np.ndarray: ("cpu", _cpu, np)}
+def _select_cpu(index: int) -> None:
+    """There is one."""
+
+
+CPU = Device(
+    name="cpu",
+    kernels=_cpu,
+    xp=np,
+    empty=_cpu.empty,
+    read=lambda array: array,
+    write=lambda out, values: out.__setitem__(..., values),
+    scalar=np.asarray,  # NumPy is quicker with the number as an array
+    sum_at=sum_on_host,
+    address=lambda array: array.__array_interface__["data"][0],
+    name_of=lambda array: "cpu",
+    select=_select_cpu,
+    share=np.from_dlpack,
+)
+DEVICES: dict[type, Device] = {np.ndarray: CPU}  # by array type; the others join when they are first named
+LOADERS = {"cuda": ".cuda", "cuda-emulated": ".emulated"}  # modules whose `load` gives (array type, device)
+_DLPACK = {1: "cpu", 2: "cuda", 3: "cpu", 12: "cuda-emulated", 13: "cuda"}  # by DLPack's number of a type of device
+_loading = threading.Lock()
 
 SCALARS = (bool, int, float, np.generic)
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _default_dtype = FLOATS[0]
 
 
+def device(name: str) -> Device:
+    """The device of this name ("cpu", "cuda", "cuda:1", "cuda-emulated"), loaded if it has not been, and current.
+
+    Raises ValueError for an unknown name, and DeviceError with what is missing for one that cannot be had here.
+    """
+    kind, numbered, index = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if kind not in (CPU.name, *LOADERS) or (numbered and not (kind == "cuda" and index.isdecimal())):
+        known = ", ".join([CPU.name, *LOADERS])
+        raise DeviceError(f"device {name!r} is not available: it is not known; use one of {known}, or cuda:1 and so on")
+    row = next((row for row in list(DEVICES.values()) if row.name == kind), None) or _load(kind)
+    row.select(int(index or 0))
+    return row
+
+
+def _load(kind: str) -> Device:
+    with _loading:
+        for row in DEVICES.values():  # another thread may have been here
+            if row.name == kind:
+                return row
+        array_type, row = importlib.import_module(LOADERS[kind], __package__).load()
+        for dtype in FLOATS:
+            row.kernels.set_winograd(_cpu.get_winograd(dtype.name), dtype.name)
+        for told in _forbidding.blocks:
+            _forbid_winograd(told, row.kernels)
+        DEVICES[array_type] = row
+        return row
+
+
 def kernels(array: Array) -> Any:
     """The module of kernels for this array's device."""
-    return DEVICES[type(array)][1]
+    return DEVICES[type(array)].kernels
 
 
 def xp(array: Array) -> Any:
     """The module of array functions (numpy, or one with its names) for this array's device."""
-    return DEVICES[type(array)][2]
+    return DEVICES[type(array)].xp
 
 
 def empty(operation: str, like: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
     """Memory for a result on the device of `like`, its values undefined: the one place where results are allocated."""
     try:
-        return DEVICES[type(like)][1].empty(shape, like.dtype if dtype is None else dtype)
-    except (OverflowError, ValueError):
-        raise ShapeError(f"{operation}: the result's shape {shape} is larger than any memory") from None
-    except MemoryError:
-        raise MemoryError(
-            f"{operation}: there is no memory for a result of shape {shape}; use smaller batches"
-        ) from None
+        return DEVICES[type(like)].empty(shape, like.dtype if dtype is None else dtype)
+    except (OverflowError, ValueError, MemoryError) as error:
+        raise _too_large(operation, shape, error) from None
+
+
+def _too_large(operation: str, shape: tuple[int, ...], error: Exception) -> Exception:
+    if isinstance(error, MemoryError):
+        return MemoryError(f"{operation}: there is no memory for a result of shape {shape}; use smaller batches")
+    return ShapeError(f"{operation}: the result's shape {shape} is larger than any memory")
+
+
+def device_of(array: Array) -> str:
+    """The name of the device that an array lies on."""
+    return DEVICES[type(array)].name_of(array)
+
+
+def host(array: Array) -> np.ndarray:
+    """The values on the host: the array itself if it is there, else a copy."""
+    return DEVICES[type(array)].read(array) if type(array) in DEVICES else np.asarray(array)
+
+
+def transfer(out: Array, x: Array) -> None:
+    """Copies x into `out`, a new array of its shape and dtype, whatever devices they are on."""
+    DEVICES[type(out)].write(out, DEVICES[type(x)].read(x))
+
+
+def empty_on(operation: str, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+    """The same on the device of that name."""
+    row = device(name)
+    try:
+        return row.empty(shape, dtype)
+    except (OverflowError, ValueError, MemoryError) as error:
+        raise _too_large(operation, shape, error) from None
+
+
+def is_on(array: Array, name: str) -> bool:
+    """Whether an array lies on the device of that name: "cuda:0" is "cuda"."""
+    row = device(name)
+    return row is DEVICES[type(array)] and row.name_of(array) == name.removesuffix(":0")
+
+
+def put(operation: str, array: Array, name: str) -> Array:
+    """The array itself if it is on the device of that name, else a copy there."""
+    if is_on(array, name):
+        return array
+    out = empty_on(operation, name, array.shape, array.dtype)
+    transfer(out, array)
+    return out
+
+
+def share(x: Any) -> Array:
+    """An array on the memory of `x`, which any library may have allocated that speaks DLPack."""
+    try:
+        kind, index = x.__dlpack_device__()
+    except AttributeError:
+        raise TypeError(f"from_dlpack: a {type(x).__name__} has no __dlpack__; use tensor() to copy") from None
+    if int(kind) not in _DLPACK:
+        raise DeviceError(f"from_dlpack: DLPack's device type {int(kind)} is not known here; copy to the host first")
+    name = _DLPACK[int(kind)]
+    return native(device(f"cuda:{index}" if name == "cuda" else name).share(x), "from_dlpack")
+
+
+def set_emulation(mode: str) -> None:
+    """Which build of the kernels the device "cuda-emulated" runs from now on: "fast", or "strict", ten times slower.
+
+    The strict one watches every access of memory (bounds, alignment, what was never written, races) and raises
+    RuntimeError with kernel, block, thread and source line. The environment variable TINYGRAD_NM_EMULATION says which
+    it is at first, "fast" if it is not set. For the whole process.
+    """
+    from . import emulated
+
+    emulated.switch(mode)
+    attributes_set[0] += 1
 
 
 def set_num_threads(n: int) -> None:
@@ -88,11 +203,13 @@ def set_winograd(enabled: bool, dtype: Any = np.float32) -> None:
 
     Filters of 3x3 and 5x5 at stride 1, of enough channels, then take 2.25 to 4 times fewer multiplications. Errors are
     some ten times those of the plain sum, and one NaN or infinity reaches the other results of its 4x4 or 2x2 tile:
-    csrc/cpu/conv2d.h has the figures. For the whole process; the functions of `check` never use it.
+    csrc/shared/conv2d.h has the figures. For the whole process; the functions of `check` never use it.
     """
     if not isinstance(enabled, (bool, np.bool_)):
         raise ValueError(f"set_winograd: {enabled!r} is not True or False")
-    _cpu.set_winograd(bool(enabled), _float_name("set_winograd", dtype))
+    name = _float_name("set_winograd", dtype)
+    for row in list(DEVICES.values()):
+        row.kernels.set_winograd(bool(enabled), name)
     attributes_set[0] += 1
 
 
@@ -107,26 +224,33 @@ def _float_name(operation: str, dtype: Any) -> str:
     return np.dtype(dtype).name
 
 
+class _Forbidding(threading.local):
+    def __init__(self) -> None:
+        self.blocks: list[list[Any]] = []  # for each `without_winograd` this thread is in, the kernels it told
+
+
+_forbidding = _Forbidding()
+
+
+def _forbid_winograd(told: list[Any], kernels: Any) -> None:
+    kernels.forbid_winograd(True)
+    told.append(kernels)
+
+
 @contextmanager
 def without_winograd() -> Iterator[None]:
     """No convolution of this thread runs by Winograd's algorithm within it, whatever `set_winograd` says."""
     unrepeatable("without_winograd() holds for this call alone")
-    _cpu.forbid_winograd(True)
+    told: list[Any] = []
+    for row in list(DEVICES.values()):
+        _forbid_winograd(told, row.kernels)
+    _forbidding.blocks.append(told)
     try:
         yield
     finally:
-        _cpu.forbid_winograd(False)
-
-
-def device_of(array: Array) -> str:
-    return DEVICES[type(array)][0]
-
-
-def check_device(device: str) -> None:
-    known = [name for name, _, _ in DEVICES.values()]
-    if device not in known:
-        reason = _cpu.build_options().get("cuda", "this build has no CUDA kernels")
-        raise ValueError(f"device {device!r} is not available ({reason}); use one of {', '.join(known)}")
+        _forbidding.blocks.pop()
+        for each in told:
+            each.forbid_winograd(False)
 
 
 def set_default_dtype(dtype: Any) -> None:
@@ -147,20 +271,22 @@ def is_float(array: Array) -> bool:
     return array.dtype.kind == "f"
 
 
-def native(array: np.ndarray, operation: str) -> np.ndarray:
+def native(array: Array, operation: str) -> Array:
     """`array` in native byte order, of a dtype that tensors have (float32, float64, integers, bool)."""
     dtype = array.dtype
     if dtype.kind not in "fiub" or (dtype.kind == "f" and dtype.itemsize not in (4, 8)):
         raise DtypeError(
             f"{operation}: dtype {dtype} is not supported; convert with .astype to float32, float64, an integer or bool"
         )
-    if type(array) is not np.ndarray:
+    if type(array) not in DEVICES:
         array = np.asarray(array)
     return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 
 
-def from_data(data: Any, dtype: Any, operation: str) -> np.ndarray:
-    """A new array of `data`: arrays keep their dtype, Python numbers and lists take the default one."""
+def from_data(data: Any, dtype: Any, operation: str) -> Array:
+    """A new array of `data`: arrays keep dtype and device, Python numbers and lists take the default dtype."""
+    if type(data) in DEVICES and type(data) is not np.ndarray:
+        return native(native(data, operation).astype(data.dtype if dtype is None else dtype, order="C"), operation)
     if isinstance(data, np.ndarray):
         array = native(data, operation)
     else:

@@ -41,7 +41,7 @@ WRITTEN: dict[str, tuple[int, ...]] = {
     "softmax_cross_entropy_backward": (0,),
     "softmax_cross_entropy_forward": (0,),
 }
-FREE = {"conv2d_pool2d_kept", "empty"}  # functions of the extension that compute nothing from numbers
+FREE = {"conv2d_pool2d_kept"}  # functions of the extension that compute nothing from numbers
 
 
 def repeated(function: Callable[..., Any], *arguments: Any, written: tuple[int, ...] = (0,)) -> None:
@@ -85,7 +85,7 @@ class Recording:
                 self._meet(root)
                 if i not in written:
                     self._read_state(root, f"{name_of(function)} reads an array of shape {arguments[i].shape}")
-            elif i not in written and not _equal(root, self.contents[id(root)]):
+            elif i not in written and not equal(root, self.contents[id(root)]):
                 self.refuse(f"{name_of(function)} reads an array of shape {arguments[i].shape} that no kernel wrote to")
         self.within = True
         try:
@@ -105,7 +105,7 @@ class Recording:
     def _read_state(self, root: Any, how: str) -> None:
         self.state[id(root)] = how
         earlier = None if self.before is None else self.before.contents.get(id(root))
-        if earlier is not None and not _equal(root, earlier):
+        if earlier is not None and not equal(root, earlier):
             self.changed.add(id(root))
 
     @property
@@ -151,7 +151,7 @@ class Recording:
         if attributes_set[0] != self.attributes:
             self.refuse("an attribute of a module is set in the function, or a parameter moved")
         for key, root in self.kept.items():
-            if self.why is None and not _equal(root, self.contents[key]):
+            if self.why is None and not equal(root, self.contents[key]):
                 self.refuse(f"an array of shape {root.shape} is written to, but by no kernel")
         for leaf in self.leaves:
             if leaf.grad is not None and leaf.grad.data is not getattr(leaf, "gradient_buffer", None):
@@ -217,8 +217,8 @@ class recorded:
         with recorded.lock:
             recorded.threads += 1
             if recorded.threads == 1:
-                for kind, (name, module, xp) in backend.DEVICES.items():
-                    backend.DEVICES[kind] = name, _Kernels(module), xp
+                for device in list(backend.DEVICES.values()):
+                    device.kernels = _Kernels(device.kernels)
         thread.modes.recording_of, thread.modes.special = self.recording, True
 
     def __exit__(self, *exc: Any) -> None:
@@ -226,19 +226,20 @@ class recorded:
         with recorded.lock:
             recorded.threads -= 1
             if recorded.threads == 0:
-                for kind, (name, kernels, xp) in backend.DEVICES.items():
-                    backend.DEVICES[kind] = name, kernels.module, xp
+                for device in list(backend.DEVICES.values()):
+                    if isinstance(device.kernels, _Kernels):  # a device may have joined in between
+                        device.kernels = device.kernels.module
 
 
 def root_of(x: Any) -> Any:
     """The array that owns the memory of a view, as far as arrays go."""
-    while isinstance(x.base, np.ndarray):
+    while isinstance(x.base, np.ndarray) or type(x.base) in backend.DEVICES:
         x = x.base
     return x
 
 
 def _layout(x: Any, root: Any) -> tuple[Any, ...]:
-    start, origin = (a.__array_interface__["data"][0] for a in (x, root))
+    start, origin = (backend.DEVICES[type(a)].address(a) for a in (x, root))
     return x.dtype, x.shape, x.strides, start - origin
 
 
@@ -250,5 +251,5 @@ def name_of(function: Any) -> str:
     return getattr(function, "__name__", type(function).__name__).lstrip("_")
 
 
-def _equal(a: Any, b: Any) -> bool:
-    return bool(np.array_equal(a, b, equal_nan=True))
+def equal(a: Any, b: Any) -> bool:
+    return bool(backend.xp(a).array_equal(a, b, equal_nan=True))

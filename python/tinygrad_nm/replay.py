@@ -18,7 +18,7 @@ import numpy as np
 
 from . import _cpu, backend
 from .modes import attributes_set, thread
-from .recording import Recording, data_of, name_of, recorded, root_of
+from .recording import Recording, data_of, equal, name_of, recorded, root_of
 from .tensor import Tensor
 
 MOST_PLANS = 16  # of one compiled function: shapes of its arguments
@@ -76,8 +76,8 @@ class Compiled:
             data = x.data if isinstance(x, Tensor) else x
             if type(data) in backend.DEVICES and data.flags.c_contiguous:
                 arrays.append(data)
-            elif isinstance(data, np.ndarray):  # a copy is not laid out as it is, and sums go by the layout
-                return self.function(*arguments)
+            elif isinstance(data, np.ndarray) or type(data) in backend.DEVICES:
+                return self.function(*arguments)  # a copy is not laid out as it is, and sums go by the layout
             kinds.append(_kind(place, x, data))
         key = tuple(kinds)
         known = self._plans.get(key)
@@ -104,7 +104,7 @@ class Compiled:
         outputs, rebuild = _taken_apart(result)
         recording.returned(outputs)
         for given, place in zip(arrays, recording.places):
-            if recording.why is not None and not np.array_equal(given, place, equal_nan=True):
+            if recording.why is not None and not equal(given, place):
                 given[...] = place  # the function writes to its argument
         why = recording.why if before is None or recording.moved else recording.difference(before)
         recording.before = None
@@ -180,10 +180,10 @@ def _taken_apart(result: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     kind: Any = type(result)
     several = kind in (dict, tuple, list)
     values = list(result.values() if kind is dict else result) if several else [result]
-    made = [Tensor if isinstance(x, Tensor) else np.asarray for x in values]
+    tensors = [isinstance(x, Tensor) for x in values]
 
     def rebuild(arrays: list[Any]) -> Any:
-        new = [make(a) for make, a in zip(made, arrays, strict=True)]
+        new = [Tensor(a) if is_tensor else a for is_tensor, a in zip(tensors, arrays, strict=True)]
         return kind(zip(result, new, strict=True) if kind is dict else new) if several else new[0]
 
     return values, rebuild

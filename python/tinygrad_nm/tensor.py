@@ -138,8 +138,10 @@ class Tensor:
 
     def __repr__(self) -> str:
         unrepeatable("a tensor is turned into text")
-        text = np.array2string(self.data, separator=", ", prefix="tensor(", threshold=100)
+        text = np.array2string(backend.host(self.data), separator=", ", prefix="tensor(", threshold=100)
         extra = f", dtype={self.dtype}" if self.dtype != backend.get_default_dtype() else ""
+        if self.device != "cpu":
+            extra += f", device={self.device!r}"
         if self.node is not None:
             extra += ", requires_grad=True" if self.is_leaf else f", operation={self.node.operation}"
         return f"tensor({text}{extra})"
@@ -163,14 +165,35 @@ class Tensor:
         return self.data.item()
 
     def numpy(self) -> np.ndarray:
-        """A read-only view of the values. Gradients do not flow through it; `detach()` is not needed first."""
+        """The values: a read-only view of them on the CPU, a copy from any other device.
+
+        Gradients do not flow through it; `detach()` is not needed first.
+        """
         unrepeatable("numpy() reads values into Python")
-        view = self.data.view()
+        view = backend.host(self.data).view()
         view.flags.writeable = False
         return view
 
+    def cpu(self) -> Tensor:
+        """The tensor on the CPU, itself if it is there; its gradient goes back to where it came from."""
+        moved: Tensor = self.to("cpu")
+        return moved
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        kind, index = self.data.__dlpack_device__()
+        return kind, index
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """The memory itself, for another library: what that writes goes unnoticed by the tape."""
+        unrepeatable("__dlpack__() hands memory to another library")
+        if self.node is not None:
+            raise GradientError("dlpack: a tensor that requires a gradient would leave the tape; use detach()")
+        return self.data.__dlpack__(**options)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         unrepeatable("numpy.array() reads values into Python")
+        if self.device != "cpu":
+            raise TypeError(f"numpy: a tensor on {self.device} is not copied to the host implicitly; use numpy()")
         if self.node is not None:
             raise GradientError(
                 "numpy: a tensor that requires a gradient would leave the tape; use detach() or numpy()"
@@ -201,18 +224,21 @@ def _rebuild(data: Any, requires_grad: bool) -> Tensor:
     return Tensor(data, requires_grad)
 
 
-def tensor(data: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False) -> Tensor:
+def tensor(data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
     """A new tensor with a copy of `data`.
 
     Arrays and tensors keep their dtype; Python numbers and lists become `get_default_dtype()` (float32 at the
-    start), lists of bool stay bool. Raises DtypeError for dtypes other than float32, float64, integers and bool.
+    start), lists of bool stay bool. device: "cpu", "cuda" (the first GPU), "cuda:1" and so on, "cuda-emulated"; None is
+    the data's own, the CPU for what is on none. Raises DtypeError for dtypes other than float32, float64, integers and
+    bool, DeviceError with what is missing for a device that cannot be had.
     """
-    backend.check_device(device)
     if isinstance(data, Tensor):
         data = data.data
     elif isinstance(data, (list, tuple)) and data and all(isinstance(item, Tensor) for item in data):
-        data = [item.data for item in data]
-    return Tensor(backend.from_data(data, dtype, "tensor"), requires_grad)
+        device = data[0].device if device is None else device
+        data = [backend.host(item.data) for item in data]
+    array = backend.from_data(data, dtype, "tensor")
+    return Tensor(array if device is None else backend.put("tensor", array, device), requires_grad)
 
 
 def from_numpy(array: np.ndarray, requires_grad: bool = False) -> Tensor:
@@ -228,14 +254,24 @@ def from_numpy(array: np.ndarray, requires_grad: bool = False) -> Tensor:
     return Tensor(backend.native(array, "from_numpy"), requires_grad)
 
 
-def zeros(shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A new tensor of zeros, of the default dtype unless told otherwise."""
-    return Tensor(backend.native(np.zeros(shape, dtype or backend.get_default_dtype()), "zeros"), requires_grad)
+def from_dlpack(x: Any, requires_grad: bool = False) -> Tensor:
+    """A tensor on the memory of another library's array, on the device where that is; see `from_numpy` for writes.
+
+    Raises TypeError for what has no `__dlpack__`, DeviceError for devices that are not known here.
+    """
+    return Tensor(backend.share(x.data if isinstance(x, Tensor) else x), requires_grad)
 
 
-def ones(shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A new tensor of ones, of the default dtype unless told otherwise."""
-    return Tensor(backend.native(np.ones(shape, dtype or backend.get_default_dtype()), "ones"), requires_grad)
+def zeros(shape: Any, dtype: Any = None, requires_grad: bool = False, device: str = "cpu") -> Tensor:
+    """A new tensor of zeros, of the default dtype unless told otherwise. device: as for `tensor`."""
+    array = backend.device(device).xp.zeros(shape, dtype or backend.get_default_dtype())
+    return Tensor(backend.native(array, "zeros"), requires_grad)
+
+
+def ones(shape: Any, dtype: Any = None, requires_grad: bool = False, device: str = "cpu") -> Tensor:
+    """A new tensor of ones, of the default dtype unless told otherwise. device: as for `tensor`."""
+    array = backend.device(device).xp.ones(shape, dtype or backend.get_default_dtype())
+    return Tensor(backend.native(array, "ones"), requires_grad)
 
 
 def value(x: Any) -> Any:

@@ -1,5 +1,5 @@
 // The gradient of a bias against plain sums: bit for bit on whole numbers.
-#include "cpu/bias.h"
+#include "shared/bias.h"
 
 #include <cmath>
 #include <limits>

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/dispatch.h"
+#include "shared/dispatch.h"
 
 namespace kernel_tests {
 

@@ -1,5 +1,5 @@
 // Dropout and its generator: published answers, plain loops, and independence of how the work is cut.
-#include "cpu/dropout.h"
+#include "shared/dropout.h"
 
 #include <cmath>
 #include <cstring>

@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-#include "cpu/dispatch.h"
+#include "shared/dispatch.h"
 
 namespace kernel_tests {
 

@@ -1,5 +1,5 @@
 // Softmax-cross-entropy against plain loops in long double.
-#include "cpu/loss.h"
+#include "shared/loss.h"
 
 #include <algorithm>
 #include <cmath>

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "cpu/arena.h"
-#include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 #include "shared/checked.h"
+#include "shared/dispatch.h"
 #include "test.h"
 
 using namespace tinygrad_nm;

@@ -2,8 +2,8 @@
 #include <cstring>
 #include <exception>
 
-#include "cpu/dispatch.h"
 #include "cpu/parallel.h"
+#include "shared/dispatch.h"
 #include "test.h"
 
 int main(int count, char** parts) {

@@ -1,5 +1,5 @@
 // Local response normalisation against plain loops over the matrix of its derivatives.
-#include "cpu/normalisation.h"
+#include "shared/normalisation.h"
 
 #include <cmath>
 #include <cstring>

@@ -1,5 +1,5 @@
 // The loops behind the roofline compute what their formulas say: whole numbers, so that every sum is exact.
-#include "cpu/peak.h"
+#include "shared/peak.h"
 
 #include <vector>
 

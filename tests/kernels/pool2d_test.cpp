@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 
-#include "cpu/dispatch.h"
 #include "cpu/parallel.h"
+#include "shared/dispatch.h"
 #include "test.h"
 
 using namespace tinygrad_nm;

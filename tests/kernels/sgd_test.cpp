@@ -1,5 +1,5 @@
 // The SGD update against its formulas in long double.
-#include "cpu/sgd.h"
+#include "shared/sgd.h"
 
 #include <algorithm>
 #include <cmath>

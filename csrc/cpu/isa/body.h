@@ -7,7 +7,7 @@
 // C functions (expf, sqrt) rather than their std:: overloads, no std containers, algorithms or std::function.
 #pragma once
 #include "cpu/isa/vector.h"
-#include "cpu/kernels.h"
+#include "shared/kernels.h"
 //
 #include "cpu/activation_body.h"
 #include "cpu/bias_body.h"
@@ -61,6 +61,7 @@ constexpr KernelTable<T> kernel_table = {
 
 extern const Kernels TINYGRAD_NM_JOIN(kernels_, TINYGRAD_NM_ISA) = {
     .name = TINYGRAD_NM_TEXT(TINYGRAD_NM_ISA),
+    .on_host = true,
     .f32 = kernel_table<float>,
     .f64 = kernel_table<double>,
 };

@@ -177,7 +177,7 @@ def adjoint(
     Source: Ruthotto and Haber, "Numerical Methods for Deep Learning", adjoint test.
     """
     tested = Problem(function, inputs, argnums, dtype)
-    exact = Problem(function, tested.inputs, argnums)
+    exact = Problem(function, inputs, argnums)
     exact.values = [a.astype(np.float64) for a in tested.values]
     return AdjointReport(
         exact.title, tuple(adjoint_of_argument(exact, tested, k, seed) for k in range(len(exact.values)))

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import autodiff
-from ..tensor import Tensor, tensor
+from ..backend import DEVICES, device_of, host
+from ..tensor import Tensor, tensor, zeros
 
 Arrays = list[np.ndarray]
 
@@ -29,7 +30,14 @@ class Differentiable(Protocol):
 
 
 def _as_array(value: Any) -> np.ndarray:
-    return np.array(value.data if isinstance(value, Tensor) else value)
+    return np.array(host(value.data if isinstance(value, Tensor) else value))
+
+
+def _device_of(values: Sequence[Any]) -> str:
+    """The first device but the CPU among those of tensors and arrays; else the CPU."""
+    arrays = [value.data if isinstance(value, Tensor) else value for value in values]
+    found = (device_of(a) for a in arrays if type(a) in DEVICES)
+    return next((name for name in found if name != "cpu"), "cpu")
 
 
 def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
@@ -46,7 +54,8 @@ def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
 class Problem:
     """`function(*inputs)` as a map of its floating-point inputs (and, for a model, of its parameters) in `dtype`.
 
-    Integer and bool inputs, and those that `argnums` leaves out, are constants.
+    Integer and bool inputs, and those that `argnums` leaves out, are constants. It runs on the device of its inputs or
+    parameters.
 
     Raises:
         ValueError: there is nothing to differentiate, or two calls with the same inputs differ.
@@ -61,6 +70,8 @@ class Problem:
         dtype: Any = np.float64,
     ) -> None:
         self.dtype = np.dtype(dtype)
+        parameters = function.parameters() if hasattr(function, "parameters") else ()
+        self.device = _device_of([*inputs, *parameters])
         self.title = getattr(function, "__name__", type(function).__name__)
         self.inputs = [_as_array(value) for value in inputs]
         self.inputs = [a.astype(self.dtype) if a.dtype.kind == "f" else a for a in self.inputs]
@@ -84,7 +95,7 @@ class Problem:
             self.function = model.to(self.dtype)
             for name, parameter in model.named_parameters():
                 self.names.append(name)
-                self.values.append(np.array(parameter.data))
+                self.values.append(_as_array(parameter))
                 self.parameters.append(parameter)
         if not self.values:
             raise ValueError(f"check: {self.title} has no floating-point input to differentiate with respect to")
@@ -100,7 +111,7 @@ class Problem:
         arguments: list[Any] = list(self.inputs)
         tensors = []
         for i, value in zip(self.argnums, values[: len(self.argnums)], strict=True):
-            arguments[i] = tensor(np.asarray(value), requires_grad=True)
+            arguments[i] = tensor(np.asarray(value), device=self.device, requires_grad=True)
             tensors.append(arguments[i])
         with autodiff.no_grad():
             for parameter, value in zip(self.parameters, values[len(self.argnums) :], strict=True):
@@ -125,28 +136,33 @@ class GradientMap:
     def run(self, values: Arrays) -> tuple[list[Any], list[Any]]:
         count = len(self.problem.values)
         tensors, outputs = self.problem.run(values[:count])
-        cotangents = [tensor(np.asarray(u), requires_grad=True) for u in values[count:]]
+        cotangents = [_beside(y, u, requires_grad=True) for y, u in zip(outputs, values[count:], strict=True)]
         return tensors + cotangents, tape_gradients(outputs, tensors, cotangents, create_graph=True)
+
+
+def _beside(y: Tensor, u: np.ndarray, requires_grad: bool = False) -> Tensor:
+    """u as a tensor on the device of y."""
+    return tensor(np.asarray(u), device=y.device, requires_grad=requires_grad)
 
 
 def tape_gradients(outputs: list[Any], tensors: list[Any], cotangents: list[Any], create_graph: bool) -> list[Any]:
     """J^T u by the rules under test, one tensor for each of `tensors`."""
     pairs = [(y, u) for y, u in zip(outputs, cotangents, strict=True) if y.requires_grad]
     if not pairs:
-        return [tensor(np.zeros_like(t.data)) for t in tensors]
+        return [zeros(t.shape, t.dtype, device=t.device) for t in tensors]
     return list(autodiff.grad([y for y, _ in pairs], tensors, [u for _, u in pairs], create_graph=create_graph))
 
 
 def evaluate(problem: Differentiable, values: Arrays) -> Arrays:
     """The outputs at `values`, as arrays of their own."""
-    return [np.array(y.data) for y in problem.run(values)[1]]
+    return [_as_array(y) for y in problem.run(values)[1]]
 
 
 def gradients(problem: Differentiable, values: Arrays, cotangents: Arrays) -> Arrays:
     """J^T u at `values` by the rules under test, as arrays of their own."""
     tensors, outputs = problem.run(values)
-    us = [tensor(np.asarray(u)) for u in cotangents]
-    return [np.array(g.data) for g in tape_gradients(outputs, tensors, us, create_graph=False)]
+    us = [_beside(y, u) for y, u in zip(outputs, cotangents, strict=True)]
+    return [_as_array(g) for g in tape_gradients(outputs, tensors, us, create_graph=False)]
 
 
 def moved(values: Arrays, directions: Arrays, h: float) -> Arrays:

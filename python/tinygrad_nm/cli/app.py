@@ -35,6 +35,7 @@ Activation = Annotated[
     str | None, Option(help=f"deep: sigma, such as tanh, relu or smooth_relu [default: {DEEP.activation}]")
 ]
 DATA_HELP = "folder with MNIST's four files; by default the cache, else the 5,000 digits of the extra `digits`"
+DEVICE_HELP = "where the arrays live: cpu, cuda, cuda:1 and so on, cuda-emulated (CUDA's kernels without a GPU)"
 VALIDATION_HELP = "hold out so many training examples and report on them; the test set is then left alone"
 
 
@@ -62,7 +63,7 @@ def train(
     shift: Annotated[int | None, Option(help="pixels that digits move by at most, anew each epoch")] = None,
     seed: Annotated[int, Option(help="initial weights, order of the examples, shifts")] = 0,
     dtype: Annotated[str, Option(help="float32 or float64")] = "float32",
-    device: Annotated[str, Option(help="where the arrays live")] = "cpu",
+    device: Annotated[str, Option(help=DEVICE_HELP)] = "cpu",
     threads: Annotated[int | None, Option(help="the most threads a kernel uses; same result")] = None,
     validation: Annotated[int, Option(help=VALIDATION_HELP)] = 0,
     output: Annotated[Path | None, Option(help="folder of the run; by default runs/MODEL-001 and on")] = None,

@@ -10,20 +10,22 @@ from typing import TypeVar
 import numpy as np
 
 import tinygrad_nm as nm
-from tinygrad_nm import _cpu
+from tinygrad_nm import DeviceError, _cpu, backend
 
 T = TypeVar("T")
 
 
 def report() -> str:
-    """Version, build options, CUDA and why not, instruction sets, threads. Needs NumPy and nothing else."""
+    """Version, build options, CUDA, devices and why not, instruction sets, threads. Needs NumPy and nothing else."""
     options = _cpu.build_options()
     cuda = options.pop("cuda")
+    devices = [(name, _device_state(name)) for name in (backend.CPU.name, *backend.LOADERS)]
     lines = [
         f"tinygrad_nm {nm.__version__}",
         f"running on    Python {platform.python_version()}, NumPy {np.__version__}, {platform.platform()}",
         *(f"{'built with' if first else '':14}{name}: {options[name]}" for first, name in _firsts(options)),
         f"CUDA          {cuda}",
+        *(f"{'devices' if first else '':14}{name}: {state}" for first, (name, state) in _firsts(devices)),
         *(
             f"{'instructions' if first else '':14}{name}: {_state(name, available, why)}"
             for first, (name, available, why) in _firsts(_cpu.isas())
@@ -38,6 +40,14 @@ def report() -> str:
 def _firsts(items: Iterable[T]) -> Iterator[tuple[bool, T]]:
     """Each item, and whether it is the first."""
     return ((position == 0, item) for position, item in enumerate(items))
+
+
+def _device_state(name: str) -> str:
+    try:
+        backend.device(name)
+    except DeviceError as error:
+        return str(error).removeprefix(f"device {name!r} is ")
+    return "available"
 
 
 def _state(name: str, available: bool, why: str) -> str:

@@ -65,19 +65,19 @@ class Problem(NamedTuple):
     outputs: int
 
     def network(self, settings: Settings) -> Any:
-        """The network with its initial weights, which depend on the seed alone."""
+        """The network on its device, with initial weights that depend on the seed alone."""
         nm.manual_seed(settings.seed)
         if settings.model in DIGIT_MODELS:
-            return DIGIT_MODELS[settings.model].build(dtype=settings.dtype)
+            return DIGIT_MODELS[settings.model].build(dtype=settings.dtype).to(settings.device)
         inputs = self.data.train.inputs.shape[1]
-        return settings.deep.build(inputs, self.outputs, settings.dtype)
+        return settings.deep.build(inputs, self.outputs, settings.dtype).to(settings.device)
 
 
 def problem(settings: Settings) -> Problem:
     """Reads the data. Raises ValueError for settings that do not go together, and what the readers raise."""
     known("train", "model", settings.model, TRAINABLE)
     known("train", "dtype", settings.dtype, ("float32", "float64"))
-    backend.check_device(settings.device)
+    backend.device(settings.device)
     dataset = settings.dataset or ("peaks" if settings.model == "deep" else "digits")
     found = _digits(settings) if dataset == "digits" else _plane(settings, dataset)
     return found._replace(data=_map(found.data, lambda array: _cast(array, settings.dtype)))

@@ -164,15 +164,22 @@ class Module:
     def to(self: M, target: Any) -> M:
         """Moves all parameters to a dtype or device, in place, and forgets their gradients; returns the module.
 
-        An optimiser built before holds the old storage: build it afterwards. Raises DtypeError, nothing moved, for
-        a dtype other than float32 and float64.
+        Parameters that were views of one flat buffer (FlatParameters) are so again. An optimiser built before holds the
+        old storage: build it afterwards. Raises DtypeError, nothing moved, for a dtype other than float32 and float64,
+        DeviceError for a device that cannot be had.
         """
+        from .flat import FlatParameters  # which imports this module
+
         if not backend.is_float(Tensor(np.zeros(0, np.float32)).to(target).data):
             raise DtypeError(f"Module.to: parameters are float32 or float64, not {target}")
+        flat = []
         for parameter in self.parameters():
             moved = parameter.detach().to(target).data
             if moved is not parameter.data:
+                if parameter.gradient_buffer is not None:
+                    flat.append(parameter)
                 parameter.replace_(moved)
+        FlatParameters(flat)
         return self
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -187,8 +194,7 @@ class Module:
         """
         parameters = dict(self.named_parameters())
         values = {
-            name: value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
-            for name, value in arrays.items()
+            name: backend.host(value.data if isinstance(value, Tensor) else value) for name, value in arrays.items()
         }
         faults = [f"{name} is missing" for name in parameters if name not in values]
         faults += [f"{name} is unexpected" for name in values if name not in parameters]

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._errors import ShapeError
 from ..autodiff import no_grad
-from ..tensor import Tensor
+from ..tensor import zeros
 from .module import Counts, Module
 
 
@@ -104,8 +104,9 @@ def summary(model: Module, input_shape: Sequence[int] | None = None) -> Summary:
     if shape is None:
         raise ShapeError(f"summary: the input shape of {type(model).__name__} is not known; give that of one example")
     shape = tuple(int(n) for n in shape)
-    dtypes = {p.dtype for p in model.parameters()}
-    x = Tensor(np.zeros((1, *shape), dtypes.pop() if len(dtypes) == 1 else np.float32))
+    kinds = {(p.dtype, p.device) for p in model.parameters()}
+    dtype, device = kinds.pop() if len(kinds) == 1 else (np.float32, "cpu")
+    x = zeros((1, *shape), dtype, device=device)
     rows: list[Row] = []
     with _watching(model, rows), _evaluating(model), no_grad():
         model(x)

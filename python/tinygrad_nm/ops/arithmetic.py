@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from .. import backend
 from .._errors import GradientError
 from ..autodiff import record
 from ..modes import thread
 from ..tensor import Tensor, value
-from .operands import array, arrays, broadcast_shape, floating, kept
+from .operands import array, arrays, broadcast_shape, floating, kept, together
 from .reduction import sum_to
 
 xp_of = backend.xp
@@ -42,7 +44,9 @@ def _operands(operation: str, a: Any, b: Any) -> tuple[Any, Any, Shapes]:
         xa = a.data
         if isinstance(b, Tensor):
             xb = b.data
-            if xa.dtype is xb.dtype and xa.shape == xb.shape and xa.dtype.kind == "f":
+            dtype = xa.dtype
+            alike = dtype is xb.dtype and type(xa) is type(xb) and xa.shape == xb.shape and dtype.kind == "f"
+            if alike and (type(xa) is np.ndarray or backend.device_of(xa) == backend.device_of(xb)):
                 return xa, xb, None
         elif type(b) is float and xa.dtype.kind == "f":
             return xa, b, None
@@ -97,9 +101,9 @@ def multiply(a: Any, b: Any) -> Any:
     if type(a) is float:
         a, b = b, a
     if type(b) is float and isinstance(a, Tensor) and math.isfinite(b):
-        data = a.data  # most products are: NumPy is quicker with the number as an array
+        data = a.data  # most products are
         if data.dtype.kind == "f":
-            factor = backend.DEVICES[type(data)][2].asarray(b, data.dtype)
+            factor = backend.DEVICES[type(data)].scalar(b, data.dtype)
             return record(scale_rule, data * factor, (a,), (factor,))
     xa, xb, shapes = _operands("multiply", a, b)
     saved = (kept(a, xa) if _needs(b) else None, kept(b, xb) if _needs(a) else None, shapes)
@@ -124,7 +128,7 @@ def divide(a: Any, b: Any) -> Any:
     xp = xp_of(xa if hasattr(xa, "dtype") else xb)
     if not hasattr(xb, "dtype"):
         xb = xp.asarray(xb, dtype=xa.dtype)  # the rule divides by it in this precision
-    with _quiet(xp):
+    with _quiet():
         data = xp.true_divide(xa, xb)
     return record(divide_rule, data, (a, b), (kept(b, xb), shapes), save_out=_needs(b))
 
@@ -152,7 +156,7 @@ def power(a: Any, b: Any) -> Any:
         xa = floating("power", xa)
     if not hasattr(xa, "dtype"):
         xa = xp_of(xb).asarray(xa, dtype=xb.dtype)
-    with _quiet(xp_of(xa)):
+    with _quiet():
         data = xa**xb
     saved = (kept(a, xa), kept(b, xb), shapes)
     return record(power_rule, data, (a, b), saved, save_out=_needs(b))
@@ -177,9 +181,8 @@ def power_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
 def log(x: Any) -> Any:
     """The natural logarithm."""
     data = floating("log", x)
-    xp = xp_of(data)
-    with _quiet(xp):
-        return record(log_rule, xp.log(data), (x,), (kept(x, data),))
+    with _quiet():
+        return record(log_rule, xp_of(data).log(data), (x,), (kept(x, data),))
 
 
 def log_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
@@ -189,9 +192,8 @@ def log_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
 def sqrt(x: Any) -> Any:
     """The square root; its derivative at 0 is infinite."""
     data = floating("sqrt", x)
-    xp = xp_of(data)
-    with _quiet(xp):
-        return record(sqrt_rule, xp.sqrt(data), (x,), save_out=True)
+    with _quiet():
+        return record(sqrt_rule, xp_of(data).sqrt(data), (x,), save_out=True)
 
 
 def sqrt_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
@@ -256,6 +258,8 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     xa, xb = arrays("where", a, b)
     if not hasattr(xa, "dtype") and not hasattr(xb, "dtype"):
         xa = array("where", xa)
+    if len(backend.DEVICES) > 1:
+        chosen, xa, xb = together("where", (chosen, xa, xb), (condition, a, b))
     broadcast_shape("where", chosen.shape, shape_of(xa), shape_of(xb))
     data = xp_of(chosen).where(chosen, xa, xb)
     return record(where_rule, data, (a, b), (kept(condition, chosen), shape_of(xa), shape_of(xb)))
@@ -311,6 +315,6 @@ greater = _comparison("greater", ">")
 greater_equal = _comparison("greater_equal", ">=")
 
 
-def _quiet(xp: Any) -> Any:
-    """IEEE arithmetic without warnings: infinities and NaN are answers here, `detect_anomaly` finds them."""
-    return xp.errstate(divide="ignore", invalid="ignore", over="ignore")
+def _quiet() -> Any:
+    """IEEE arithmetic without warnings of NumPy's: infinities and NaN are answers here, `detect_anomaly` finds them."""
+    return np.errstate(divide="ignore", invalid="ignore", over="ignore")

@@ -13,9 +13,9 @@ from ..autodiff import pull_back, record
 from ..recording import repeated
 from ..tensor import Tensor
 from .activation import softplus
-from .arithmetic import where, xp_of
+from .arithmetic import shape_of, where, xp_of
 from .normalisation import log_softmax
-from .operands import array, arrays, count, floating, kept
+from .operands import array, arrays, count, floating, kept, two_devices
 from .reduction import mean, sum
 from .shape import getitem, reshape
 
@@ -49,7 +49,7 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean", ignore_inde
     _check_classes("cross_entropy", data.shape)
     if labels.dtype.kind == "f":
         return _with_probabilities(logits, target, labels, data, reduction)
-    labels, divisor = _labels("cross_entropy", labels, data, ignore_index, reduction)
+    labels, divisor = _labels("cross_entropy", target, labels, data, ignore_index, reduction)
     return _softmax_cross_entropy(logits, data, labels, ignore_index, reduction, divisor)
 
 
@@ -79,9 +79,11 @@ def _stacked(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return (shape[0], shape[1], count(shape[2:])) if len(shape) > 1 else (1, shape[0], 1)
 
 
-def _labels(operation: str, labels: Any, x: Any, ignore_index: int, reduction: str) -> tuple[Any, Any]:
-    """int64 labels (N, S), each checked to be a class or `ignore_index`; by what the reduction of `x` divides."""
+def _labels(operation: str, target: Any, labels: Any, x: Any, ignore_index: int, reduction: str) -> tuple[Any, Any]:
+    """int64 labels (N, S) of `target`, each a class or `ignore_index`; by what the reduction of `x` divides."""
     shape = x.shape
+    if type(labels) is not type(x) and (type(labels) is not np.ndarray or isinstance(target, Tensor)):
+        raise two_devices(operation, backend.device_of(x), backend.device_of(labels))
     if labels.dtype.kind not in "iu":
         raise DtypeError(f"{operation}: labels are {labels.dtype}, but integers are needed; convert with .astype")
     if labels.shape != _without_classes(shape):
@@ -98,15 +100,26 @@ def _labels(operation: str, labels: Any, x: Any, ignore_index: int, reduction: s
 def _take_labels(
     out: Any, divisor: Any, labels: Any, classes: int, ignore_index: int, operation: str, reduction: str
 ) -> None:
-    """out (N, S) = the labels, checked; divisor () = how many count for a mean, 1 for the other reductions."""
-    out[...] = labels.reshape(out.shape)
-    counted = out.size
-    classes_only = counted and np.maximum.reduce(out.view(np.uint64), None) < classes  # negative ones are large
+    """out (N, S) = the labels; divisor () = how many count for a mean, 1 for the other reductions.
+
+    Labels in NumPy arrays and tensors on the CPU are checked. Others would have to be waited for: there a wrong one
+    gives NaN, and so does a mean of none.
+    """
+    if type(labels) is not np.ndarray:
+        out[...] = labels.reshape(out.shape)
+        divisor[...] = (out != ignore_index).sum() if reduction == "mean" else 1
+        return
+    found = out if type(out) is np.ndarray else np.empty(out.shape, out.dtype)
+    found[...] = labels.reshape(found.shape)
+    counted = found.size
+    classes_only = counted and np.maximum.reduce(found.view(np.uint64), None) < classes  # negative ones are large
     if not classes_only:
         _refuse(operation, labels, ((labels < 0) | (labels >= classes)) & (labels != ignore_index), classes)
     if not classes_only or ignore_index >= 0:
-        counted = int(np.count_nonzero(out != ignore_index))
-    divisor[...] = _positive(operation, counted) if reduction == "mean" else 1
+        counted = int(np.count_nonzero(found != ignore_index))
+    if found is not out:
+        backend.transfer(out, found)
+    divisor.fill(_positive(operation, counted) if reduction == "mean" else 1)
 
 
 def _refuse(operation: str, labels: Any, wrong: Any, classes: int) -> None:
@@ -177,9 +190,10 @@ def cross_entropy_definition(logits: Any, labels: Any, ignore_index: int, reduct
 
 def _picked(log_probabilities: Any, labels: Any, ignore_index: int) -> Any:
     """-x[n, label, s], 0 where ignored."""
-    rows, columns = np.indices(labels.shape)
+    xp = xp_of(labels)
+    rows, columns = xp.indices(labels.shape)
     counts = labels != ignore_index
-    picked = getitem(log_probabilities, (rows, np.where(counts, labels, 0), columns))
+    picked = getitem(log_probabilities, (rows, xp.where(counts, labels, 0), columns))
     return where(counts, -picked, 0.0)
 
 
@@ -188,31 +202,31 @@ def nll_loss(log_probabilities: Any, target: Any, reduction: str = "mean", ignor
     data = floating("nll_loss", log_probabilities)
     labels = np.asarray(target) if isinstance(target, (list, tuple)) else array("nll_loss", target)
     _check_classes("nll_loss", data.shape)
-    labels, divisor = _labels("nll_loss", labels, data, ignore_index, reduction)
+    labels, divisor = _labels("nll_loss", target, labels, data, ignore_index, reduction)
     x = log_probabilities if isinstance(log_probabilities, Tensor) else Tensor(data)
     loss = reshape(_picked(reshape(x, _stacked(data.shape)), labels, ignore_index), _without_classes(data.shape))
     return _reduced("nll_loss", loss, reduction, divisor)
 
 
 def _same_shape(operation: str, a: Any, b: Any) -> None:
-    if a.shape != b.shape:
-        raise ShapeError(f"{operation}: input has shape {a.shape}, but target {b.shape}; they must be equal")
+    if shape_of(a) != shape_of(b):
+        raise ShapeError(f"{operation}: input has shape {shape_of(a)}, but target {shape_of(b)}; they must be equal")
 
 
 def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Any:
     """(x - target)^2, of equal shapes; reduction: "mean" over all values, "sum" or "none"."""
-    _same_shape(
-        "mse_loss", *(np.asarray(a) if isinstance(a, (int, float)) else a for a in arrays("mse_loss", x, target))
-    )
-    distance = (x if isinstance(x, Tensor) else Tensor(floating("mse_loss", x))) - target
+    x_data, t = arrays("mse_loss", x, target)
+    _same_shape("mse_loss", x_data, t)
+    x = x if isinstance(x, Tensor) else Tensor(floating("mse_loss", x_data))
+    distance = x - (target if isinstance(target, Tensor) else t)
     return _reduced("mse_loss", distance * distance, reduction)
 
 
 def binary_cross_entropy_with_logits(x: Any, target: Any, reduction: str = "mean") -> Any:
     """-(t log sigmoid(x) + (1 - t) log(1 - sigmoid(x))) = softplus(x) - x t, of equal shapes, without overflow."""
     name = "binary_cross_entropy_with_logits"
-    x_data, t = arrays(name, floating(name, x), target)
-    _same_shape(name, x_data, np.asarray(t))
+    x_data, t = arrays(name, kept(x, floating(name, x)), target)
+    _same_shape(name, x_data, t)
     x = x if isinstance(x, Tensor) else Tensor(x_data)
     target = target if isinstance(target, Tensor) else t
     return _reduced(name, softplus(x) - x * target, reduction)

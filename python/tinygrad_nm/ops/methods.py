@@ -65,7 +65,7 @@ _OPERANDS = (Tensor, np.ndarray, list, tuple, *backend.SCALARS)
 
 def _operator(function: Callable[..., Any], swapped: bool) -> Callable[..., Any]:
     def apply(self: Tensor, other: Any) -> Any:
-        if type(other) in _COMMON or isinstance(other, _OPERANDS):
+        if type(other) in _COMMON or isinstance(other, _OPERANDS) or type(other) in backend.DEVICES:
             return function(other, self) if swapped else function(self, other)
         return NotImplemented
 
@@ -102,7 +102,7 @@ def _written(self: Tensor, operation: str) -> None:
 
 
 def _check_fits(self: Tensor, operation: str, data: Any) -> None:
-    if np.result_type(data).kind == "f" and self.dtype.kind != "f":
+    if (data.dtype if hasattr(data, "dtype") else np.result_type(data)).kind == "f" and self.dtype.kind != "f":
         raise DtypeError(f"{operation}: floats do not fit a tensor of {self.dtype}; convert with .astype")
 
 
@@ -112,8 +112,8 @@ def _store(self: Tensor, operation: str, result: Any) -> Tensor:
         raise GradientError(f"{operation}: the value has a gradient that a write would lose; use no_grad() or detach()")
     _, data = arrays(operation, self, result)
     _check_fits(self, operation, data)
-    if broadcast_shape(operation, self.shape, np.shape(data)) != self.shape:
-        raise ShapeError(f"{operation}: values of shape {np.shape(data)} do not fit a tensor of shape {self.shape}")
+    if broadcast_shape(operation, self.shape, arithmetic.shape_of(data)) != self.shape:
+        raise ShapeError(f"{operation}: values of shape {data.shape} do not fit a tensor of shape {self.shape}")
     _written(self, operation)
     self.data[...] = data
     return self
@@ -135,7 +135,7 @@ def _augmented(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     write = _in_place(f"{name}_", function)
 
     def apply(self: Tensor, other: Any) -> Any:
-        if not isinstance(other, _OPERANDS):
+        if not (isinstance(other, _OPERANDS) or type(other) in backend.DEVICES):
             return NotImplemented
         on_tape = self.node is not None or (isinstance(other, Tensor) and other.node is not None)
         if thread.modes.recording and on_tape and not (self.is_leaf and self.requires_grad):
@@ -146,7 +146,7 @@ def _augmented(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _setitem(self: Tensor, key: Any, new: Any) -> None:
-    plain, _ = shape._key(self.data, key)
+    plain, _ = shape._key(self, key)
     if isinstance(new, Tensor) and new.node is not None and thread.modes.recording:
         raise GradientError("setitem: the value has a gradient that a write would lose; use no_grad() or detach()")
     _, data = arrays("setitem", self, new)

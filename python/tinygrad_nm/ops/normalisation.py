@@ -70,7 +70,9 @@ def _largest(x: Any, axis: Any) -> Any:
     """The largest value over the axis, kept; 0 where it is not finite: shifting by it changes no softmax."""
     data = array("softmax", x)
     xp = backend.xp(data)
-    top = data.max(axis=axis, keepdims=True, initial=-float("inf"))
+    if not data.size:  # which has no largest value
+        return xp.zeros([1 if i in axis else n for i, n in enumerate(data.shape)], data.dtype)
+    top = data.max(axis=axis, keepdims=True)
     return xp.where(xp.isfinite(top), top, 0).astype(data.dtype)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from .. import backend
-from .._errors import DtypeError, ShapeError
+from .._errors import DeviceError, DtypeError, ShapeError
 from ..modes import thread
+from ..recording import repeated
 from ..tensor import Tensor
 
 
@@ -38,14 +39,53 @@ def floating(operation: str, x: Any) -> Any:
     return a if backend.is_float(a) else a.astype(backend.get_default_dtype())
 
 
+def device_like(operation: str, given: Sequence[Any], operands: Sequence[Any]) -> Any:
+    """One of the arrays `given` of `operands`, on the device of them all; None where NumPy's alone is asked for.
+
+    That is where the tensors and the arrays of other devices are: NumPy arrays are constants, and go there. Raises
+    DeviceError where two devices meet.
+    """
+    like, name = None, ""
+    for x, operand in zip(given, operands):
+        if type(x) in backend.DEVICES and (type(x) is not np.ndarray or isinstance(operand, Tensor)):
+            found = backend.device_of(x)
+            if like is None:
+                like, name = x, found
+            elif found != name:
+                raise two_devices(operation, name, found)
+    return None if type(like) is np.ndarray else like
+
+
+def two_devices(operation: str, a: str, b: str) -> DeviceError:
+    return DeviceError(f"{operation}: operands on {a} and {b} do not mix; bring one over with .to({a!r}) or .to({b!r})")
+
+
+def together(operation: str, given: Sequence[Any], operands: Sequence[Any]) -> Sequence[Any]:
+    """The arrays `given` of `operands`, all on one device (see `device_like`); whatever is no array stays."""
+    if len(backend.DEVICES) == 1:
+        return given
+    like = device_like(operation, given, operands)
+    if like is None:
+        return given
+    return [brought(operation, x, like) if type(x) is np.ndarray else x for x in given]
+
+
+def brought(operation: str, x: np.ndarray, like: Any) -> Any:
+    """A copy of x on the device of `like`, which a compiled function can make again."""
+    out = backend.empty(operation, like, x.shape, x.dtype)
+    repeated(backend.transfer, out, x)
+    return out
+
+
 def arrays(operation: str, *operands: Any) -> tuple[Any, ...]:
-    """The arrays of operands that meet in one operation.
+    """The arrays of operands that meet in one operation, on one device (see `together`).
 
     Python and NumPy scalars are weak: they stay Python numbers and take the arrays' dtype. Integer arrays take
     the dtype of a float one; float32 and float64 do not mix.
     """
-    given = [x.item() if isinstance(x, np.generic) else x for x in operands]
+    given: Sequence[Any] = [x.item() if isinstance(x, np.generic) else x for x in operands]
     given = [x if isinstance(x, (bool, int, float)) else array(operation, x) for x in given]
+    given = together(operation, given, operands)
     dtypes = [x.dtype for x in given if hasattr(x, "dtype")]
     if not dtypes:
         dtype = next((x.dtype for x in operands if isinstance(x, np.floating)), None) if thread.modes.sweeping else None
@@ -63,11 +103,12 @@ def arrays(operation: str, *operands: Any) -> tuple[Any, ...]:
 
 
 def same_float(operation: str, **operands: Any) -> tuple[Any, ...]:
-    """The arrays of a kernel's operands (None stays None): all float32 or all float64."""
+    """The arrays of a kernel's operands (None stays None): all float32 or all float64, on one device."""
     plain = _plain_floats(operands.values())
     if plain is not None:
         return plain
-    found = {name: None if x is None else array(operation, x) for name, x in operands.items()}
+    given = [None if x is None else array(operation, x) for x in operands.values()]
+    found = dict(zip(operands, together(operation, given, [*operands.values()])))
     dtypes = {name: a.dtype for name, a in found.items() if a is not None}
     if len(set(dtypes.values())) > 1 or not all(d in backend.FLOATS for d in dtypes.values()):
         told = ", ".join(f"{name} is {d}" for name, d in dtypes.items())
@@ -78,18 +119,16 @@ def same_float(operation: str, **operands: Any) -> tuple[Any, ...]:
 def _plain_floats(operands: Iterable[Any]) -> tuple[Any, ...] | None:
     """The arrays of operands that need neither conversion nor a message, as nearly all do; else None."""
     found = []
-    dtype = None
+    kind = dtype = None
     for x in operands:
         data = x.data if isinstance(x, Tensor) else x
         if data is not None:
-            if type(data) not in backend.DEVICES:
-                return None
             if dtype is None:
-                dtype = data.dtype
-            elif data.dtype is not dtype:
+                kind, dtype = type(data), data.dtype
+            elif type(data) is not kind or data.dtype is not dtype:
                 return None
         found.append(data)
-    return tuple(found) if dtype in backend.FLOATS else None
+    return tuple(found) if dtype in backend.FLOATS and kind in backend.DEVICES else None
 
 
 def kept(x: Any, data: Any) -> Any:

@@ -81,7 +81,7 @@ def _linear(x: Any, weight: Any, bias: Any, kind: str = "identity", parameter: f
     if b is not None and b.shape != w.shape[:1]:
         raise ShapeError(f"linear: bias has shape {b.shape}, but weight {w.shape} expects {w.shape[:1]}")
     if x_data.ndim != 2:
-        flat = reshape(x, (count(x_data.shape[:-1]), w.shape[1]))
+        flat = reshape(kept(x, x_data), (count(x_data.shape[:-1]), w.shape[1]))
         return reshape(_linear(flat, weight, bias, kind, parameter), (*x_data.shape[:-1], w.shape[0]))
     if kind != "identity" and not ACTIVATIONS[kind].from_output:
         return activate(_linear(x, weight, bias), kind, parameter)

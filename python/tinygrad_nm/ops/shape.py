@@ -11,8 +11,8 @@ import numpy as np
 from .. import backend
 from .._errors import DtypeError, ShapeError
 from ..autodiff import record
-from ..tensor import Tensor
-from .operands import array, axes, count
+from ..tensor import Tensor, value
+from .operands import array, axes, brought, count, device_like, kept, together
 
 
 def reshape(x: Any, *shape: Any) -> Any:
@@ -115,13 +115,13 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     parts = _parts("stack", tensors)
     if len({p.shape for p in parts}) > 1:
         raise ShapeError(f"stack: shapes {', '.join(str(p.shape) for p in parts)} differ; they must be equal")
-    return concatenate([expand_dims(t, axis) for t in tensors], axis)
+    return concatenate([expand_dims(kept(t, part), axis) for t, part in zip(tensors, parts)], axis)
 
 
-def _parts(operation: str, tensors: Sequence[Any]) -> list[Any]:
-    parts = [array(operation, t) for t in tensors]
-    if not parts:
+def _parts(operation: str, tensors: Sequence[Any]) -> Sequence[Any]:
+    if not tensors:
         raise ShapeError(f"{operation}: there is nothing to join; give at least one tensor")
+    parts = together(operation, [array(operation, t) for t in tensors], tensors)
     dtypes = {str(p.dtype) for p in parts}
     if len(dtypes) > 1:
         raise DtypeError(f"{operation}: dtypes {' and '.join(sorted(dtypes))} do not mix; convert with .astype")
@@ -147,24 +147,46 @@ def pad_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
 
 
 def _key(x: Any, key: Any) -> tuple[Any, bool]:
-    """The index with tensors as arrays and masks as indices, and whether any of it is an array of integers."""
-    parts: tuple[Any, ...] = key if isinstance(key, tuple) else (key,)
-    parts = tuple(_part(part) for part in parts)
+    """The index with tensors as arrays and masks as indices, and whether any of it is an array of integers.
+
+    Its arrays are on the device of x. NumPy arrays go there after a check: no device tells of an index out of range.
+    """
+    given: tuple[Any, ...] = key if isinstance(key, tuple) else (key,)
+    parts = tuple([_part(part) for part in given])
+    found = [part for part in parts if type(part) in backend.DEVICES]
+    if not found:
+        return parts, any(isinstance(part, bool) for part in parts)
+    data = value(x)
+    if any(type(part) is not np.ndarray for part in found):
+        parts = tuple(together("getitem", (data, *parts), (x, *given))[1:])
+        return _unmasked(backend.xp(data), data.shape, parts), True
+    plain = _unmasked(np, data.shape, parts)
+    if type(data) is not np.ndarray:
+        device_like("getitem", (data, *parts), (x, *given))
+        _read(np.broadcast_to(np.zeros((), bool), data.shape), plain)
+        plain = tuple(brought("getitem", part, data) if type(part) is np.ndarray else part for part in plain)
+    return plain, True
+
+
+def _unmasked(xp: Any, shape: tuple[int, ...], parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The index with masks as indices, once their sizes fit their axes: later, a short one would go unnoticed."""
     plain: list[Any] = []
     for part in parts:
         mask = type(part) in backend.DEVICES and part.dtype == bool
         if mask:
-            _check_masks(x, parts)
+            try:
+                xp.broadcast_to(xp.zeros((), bool), shape)[parts]
+            except IndexError as error:
+                raise ShapeError(f"getitem: {error} (shape {shape})") from None
         plain.extend(part.nonzero() if mask else (part,))
-    return tuple(plain), any(isinstance(p, bool) or type(p) in backend.DEVICES for p in plain)
+    return tuple(plain)
 
 
 def _part(part: Any) -> Any:
     """One part of an index: a slice, None, ..., an int, a bool, or an array of integers or bool."""
-    if isinstance(part, (Tensor, np.ndarray)):
-        part = (
-            part.data if isinstance(part, Tensor) else np.asarray(part)
-        ).copy()  # its gradient needs it as it is now
+    if isinstance(part, (Tensor, np.ndarray)) or type(part) in backend.DEVICES:
+        part = value(part)
+        part = (part if type(part) in backend.DEVICES else np.asarray(part)).copy()  # its gradient needs it as it is
     elif isinstance(part, list):
         part = np.asarray(part, dtype=None if part else np.intp)
     if type(part) in backend.DEVICES:
@@ -179,24 +201,18 @@ def _part(part: Any) -> Any:
         raise DtypeError(f"getitem: {part!r} is not an index; use ints, slices or integer arrays") from None
 
 
-def _check_masks(x: Any, parts: tuple[Any, ...]) -> None:
-    """Refuses a mask whose sizes are not those of its axes: once it is indices, a short one would go unnoticed."""
-    xp = backend.xp(x)
+def _read(data: Any, key: tuple[Any, ...]) -> Any:
     try:
-        xp.broadcast_to(xp.zeros((), bool), x.shape)[parts]
+        return data[key]
     except IndexError as error:
-        raise ShapeError(f"getitem: {error} (shape {x.shape})") from None
+        raise IndexError(f"getitem: {error} (shape {data.shape})") from None
 
 
 def getitem(x: Any, key: Any) -> Any:
     """x[key]: ints, slices, None and ... give a view; integer arrays and masks gather."""
     data = array("getitem", x)
-    plain, gathers = _key(data, key)
-    try:
-        result = data[plain]
-    except IndexError as error:
-        raise IndexError(f"getitem: {error} (shape {data.shape})") from None
-    return record(getitem_rule, result, (x,), (data.shape, plain, gathers), view_of=None if gathers else x)
+    plain, gathers = _key(x, key)
+    return record(getitem_rule, _read(data, plain), (x,), (data.shape, plain, gathers), view_of=None if gathers else x)
 
 
 def getitem_rule(dy: Any, needs: Any, out: Any, saved: Any) -> Any:
@@ -209,16 +225,14 @@ def put(dy: Any, shape: tuple[int, ...], key: Any, gathers: bool) -> Any:
     Repeated positions are sorted and summed in segments, in the order of dy: no atomics, the same bits always.
     """
     data = array("getitem", dy)
-    xp = backend.xp(data)
-    result = xp.zeros(shape, data.dtype)
-    if not gathers:
+    if gathers:
+        key_xp = backend.xp(next((part for part in key if type(part) in backend.DEVICES), data))
+        positions = key_xp.arange(count(shape)).reshape(shape)[key].ravel()
+        _, positions = together("getitem", (data, positions), (dy, positions))
+        result = backend.DEVICES[type(data)].sum_at(count(shape), positions, data.ravel()).reshape(shape)
+    else:
+        result = backend.xp(data).zeros(shape, data.dtype)
         result[key] = data
-    elif data.size:
-        positions = xp.arange(count(shape)).reshape(shape)[key].ravel()
-        order = xp.argsort(positions, kind="stable")
-        positions = positions[order]
-        starts = xp.flatnonzero(xp.concatenate([xp.ones(1, bool), positions[1:] != positions[:-1]]))
-        result.reshape(-1)[positions[starts]] = xp.add.reduceat(data.ravel()[order], starts)
     return record(put_rule, result, (dy,), (key,))
 
 

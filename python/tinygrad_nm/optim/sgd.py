@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend
-from .._errors import DtypeError
+from .._errors import DeviceError, DtypeError
 from ..modes import thread, unrepeatable
 from ..nn.flat import FlatGroup, FlatParameters
 from ..nn.module import Parameter, forget_gradients
@@ -78,7 +78,7 @@ class SGD:
         repeated(forget_gradients, self.params, written=())
 
     def step(self) -> None:
-        """One update of every parameter that has a gradient. Raises DtypeError after a change of dtype."""
+        """One update of every parameter that has a gradient. Raises DtypeError or DeviceError after Module.to."""
         whole = [group.is_whole() for group in self._flat.groups]
         loose = [p for p in self.params if not isinstance(p, Parameter)]
         if all(whole) and not loose:
@@ -103,11 +103,8 @@ class SGD:
         for p in parameters:
             if p.grad is None:
                 continue
-            if group is not None and p.dtype != group.data.dtype:
-                raise DtypeError(
-                    f"SGD: a parameter of shape {p.shape} was {group.data.dtype} when the optimiser was "
-                    f"built and is {p.dtype} now; build the optimiser after Module.to"
-                )
+            if group is not None:
+                _check_kind(p, group.data)
             weight = p.data.reshape(-1)  # a copy where the memory is not contiguous
             self._kernel(weight, p.grad.data.reshape(-1), self._velocity.get(id(p)))
             if not p.data.flags.c_contiguous:
@@ -140,7 +137,8 @@ class SGD:
 
     def state_dict(self) -> dict[str, Any]:
         """The numbers, and under "velocity" a copy of each parameter's, in order (empty before any)."""
-        velocity = [np.array(self._velocity[id(p)]).reshape(p.shape) for p in self.params] if self._velocity else []
+        each = [np.array(backend.host(self._velocity[id(p)])) for p in self.params] if self._velocity else []
+        velocity = [v.reshape(p.shape) for v, p in zip(each, self.params, strict=False)]
         return self._numbers() | {"velocity": velocity}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -163,7 +161,8 @@ class SGD:
         if velocity:
             self._make_velocities()
         for p, v in zip(self.params, velocity, strict=False):
-            self._velocity[id(p)][...] = np.reshape(v, -1)
+            flat = self._velocity[id(p)]
+            backend.transfer(flat, np.reshape(v, -1).astype(flat.dtype, copy=False))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"params": self.params, "saved": self.state_dict()}
@@ -182,6 +181,19 @@ class SGD:
     def __repr__(self) -> str:
         numbers = ", ".join(f"{name}={number}" for name, number in self._numbers().items() if number)
         return f"SGD({len(self.params)} parameters, {numbers})"
+
+
+def _check_kind(p: Tensor, built: Any) -> None:
+    """Whether a parameter still has the dtype and the device of the buffer that was built for it."""
+    for error, then, now in (
+        (DtypeError, built.dtype, p.dtype),
+        (DeviceError, f"on {backend.device_of(built)}", f"on {p.device}"),
+    ):
+        if then != now:
+            raise error(
+                f"SGD: a parameter of shape {p.shape} was {then} when the optimiser was built and is {now} now; "
+                "build the optimiser after Module.to"
+            )
 
 
 def _non_negative(name: str, value: float) -> float:

@@ -1,0 +1,1 @@
+from ._cuda_emulated import *
