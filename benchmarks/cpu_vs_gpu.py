@@ -15,11 +15,10 @@ import cards
 import targets
 from command import Benchmark, options, parser, say
 from table import Row, number, save, summary
-from tinygrad_nm import backend
+from tinygrad_nm import DeviceError, backend
 from tinygrad_nm.cli.limits import Limits
 
 GPU, PEERS = "ours_cuda", ("cupy", "torch_cuda")
-CPU_BUDGET = 1.0  # seconds of a row: the CPU's column is context, and the whole fits ten minutes
 
 
 class CpuVsGpu(Benchmark):
@@ -31,7 +30,7 @@ class CpuVsGpu(Benchmark):
     def measured_limits(self) -> dict[str, Limits]:
         """The CPU's, and the GPU's where there is one."""
         if self.on_gpu:
-            self.card = {dtype: backend.device("cuda").limits(dtype) for dtype in self.given.dtypes}
+            self.card = {dtype: cards.measured(dtype) for dtype in self.given.dtypes}
         return super().measured_limits()
 
     def tell(self, rows: list[Row]) -> None:
@@ -117,11 +116,12 @@ def main(arguments: list[str] | None = None) -> int:
     made = parser(__doc__ or "", ())
     given = options(made.parse_args(arguments), made.error)
     run = CpuVsGpu("cpu_vs_gpu", targets.cpu_vs_gpu(given.dtypes), given)
-    reason = backend.why_not("cuda")
-    if reason is None:
-        run.on_gpu, given.peers = True, [GPU, *PEERS]
+    try:
+        backend.device("cuda")
+    except DeviceError as reason:
+        say(f"no GPU is measured: {reason}")
     else:
-        say(f"no GPU: {reason}")
+        run.on_gpu, given.peers = True, [GPU, *PEERS]
     return run.run()
 
 

@@ -13,7 +13,7 @@ find_program(TINYGRAD_NM_NVCC nvcc HINTS ENV CUDA_PATH ENV CUDA_HOME PATHS /usr/
 set(cuda_architectures "")
 set(cuda_folder ${CMAKE_CURRENT_BINARY_DIR}/cuda)
 set(nvcc_flags -std=c++20 -O3 -fmad=false -I${CMAKE_CURRENT_SOURCE_DIR}/csrc -ccbin=${CMAKE_CXX_COMPILER}
-  -Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wextra)
+  -Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wextra,-Wno-unknown-pragmas)
 
 # nvcc(<arguments>...): its output in nvcc_output, and in nvcc_fault its first error, empty if there is none.
 function(nvcc)

@@ -1,7 +1,5 @@
 # The emulated CUDA device: each .cu file compiled by the host's compiler for each architecture, once to run fast, and
 # once with every access of memory reported to the device (csrc/cuda/emulation/watch.cpp).
-#
-# A .cu file goes through a source of one line, since one file is compiled several times with its own flags.
 set(emulation_sources
   csrc/shared/checked.cpp
   csrc/shared/dispatch.cpp
@@ -19,12 +17,14 @@ function(add_emulated name)
   set(sources ${emulation_sources} ${bindings_sources})
   set(definitions TINYGRAD_NM_EMULATED TINYGRAD_NM_MODULE=${name})
   set(watch "")
+  set(extras "")
   if(arg_STRICT)
     list(APPEND sources csrc/cuda/emulation/watch.cpp)
     list(APPEND definitions TINYGRAD_NM_STRICT)
     set(watch -fsanitize=thread,alignment -g1)
+    set(extras NO_EXTRAS)  # not stripped: its errors name source lines
   endif()
-  pybind11_add_module(${name} MODULE ${sources})
+  pybind11_add_module(${name} MODULE ${extras} ${sources})
   target_include_directories(${name} PRIVATE csrc)
   target_compile_definitions(${name} PRIVATE ${definitions})
   target_compile_options(${name} PRIVATE ${flags} -Wall -Wextra -Wno-unknown-pragmas)

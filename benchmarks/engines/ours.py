@@ -10,10 +10,11 @@ import numpy as np
 import tinygrad_nm as nm
 from engines import Unsupported, Work
 from networks import LEARNING_RATE, MOMENTUM, NETWORKS, Conv
-from tinygrad_nm import _cpu
+from tinygrad_nm import _cpu, backend
 from workloads import LRN_NUMBERS, SGD_NUMBERS, Case
 
 NAME = "ours"
+DEVICE = "cpu"  # engines/ours_cuda.py sets another
 MODELS = {"lenet": nm.nn.LeNet, "lenet5": nm.nn.LeNet5, "alexnet": nm.nn.AlexNet}
 
 
@@ -27,13 +28,13 @@ def prepare(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
     """What we have for the work: networks without dropout also by `nm.compile`."""
     if case.kind not in KINDS:
         raise Unsupported(f"ours: no {case.kind}")
-    return KINDS[case.kind](case, inputs)
+    return KINDS[case.kind](case, {name: backend.put("ours", a, DEVICE) for name, a in inputs.items()})
 
 
 def _gemm(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
     a, b = (inputs[name].T if name in case.options["turned"] else inputs[name] for name in "ab")
-    out = np.empty((case.options["m"], case.options["n"]), case.dtype)
-    return _one(lambda: _cpu.gemm(out, a, b), c=out)
+    out, gemm = backend.empty("ours", a, (case.options["m"], case.options["n"])), backend.kernels(a).gemm
+    return _one(lambda: gemm(out, a, b), c=out)
 
 
 def _one(run: Any, **results: np.ndarray) -> dict[str, Work | str]:
@@ -41,7 +42,7 @@ def _one(run: Any, **results: np.ndarray) -> dict[str, Work | str]:
 
     def answer() -> dict[str, np.ndarray]:
         run()
-        return results
+        return {name: backend.host(result) for name, result in results.items()}
 
     return {"": Work(run, answer)}
 
@@ -70,66 +71,70 @@ def _conv2d(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
     return {"": Work(run, lambda: {name: value.numpy() for name, value in run().items()})}
 
 
+def _like(x: Any) -> Any:
+    return backend.empty("ours", x, x.shape)
+
+
 def _activation(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
     x, dy, function = inputs["x"], inputs["dy"], case.options["function"]
-    out = np.empty_like(x)
+    out, kernels = _like(x), backend.kernels(x)
     if case.options["sweep"] == "forward":
-        return _one(lambda: _cpu.activation_forward(out, x, function, 0.0), y=out)
-    y = np.empty_like(x)  # the derivatives of all three follow from the output
-    _cpu.activation_forward(y, x, function, 0.0)
-    return _one(lambda: _cpu.activation_backward(out, dy, y, function, 0.0), dx=out)
+        return _one(lambda: kernels.activation_forward(out, x, function, 0.0), y=out)
+    y = _like(x)  # the derivatives of all three follow from the output
+    kernels.activation_forward(y, x, function, 0.0)
+    return _one(lambda: kernels.activation_backward(out, dy, y, function, 0.0), dx=out)
 
 
 def _pool(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
     x, dy = inputs["x"], inputs["dy"]
     kernel, stride = case.options["kernel"], case.options["stride"]
     geometry = (kernel, kernel, stride, stride, 0, 0, 0, 0, 1, 1, False)
-    y, dx = np.empty_like(dy), np.empty_like(x)
+    y, dx, kernels = _like(dy), _like(x), backend.kernels(x)
     forward = case.options["sweep"] == "forward"
     if case.options["function"] == "avg":
         if forward:
-            return _one(lambda: _cpu.avg_pool2d_forward(y, x, geometry, True), y=y)
-        return _one(lambda: _cpu.avg_pool2d_backward(dx, dy, geometry, True), dx=dx)
+            return _one(lambda: kernels.avg_pool2d_forward(y, x, geometry, True), y=y)
+        return _one(lambda: kernels.avg_pool2d_backward(dx, dy, geometry, True), dx=dx)
     positions = _positions(x, kernel, stride)
     if forward:
-        return _one(lambda: _cpu.max_pool2d_forward(y, positions, x, geometry), y=y)
-    return _one(lambda: _cpu.max_pool2d_backward(dx, dy, positions, geometry), dx=dx)
+        return _one(lambda: kernels.max_pool2d_forward(y, positions, x, geometry), y=y)
+    return _one(lambda: kernels.max_pool2d_backward(dx, dy, positions, geometry), dx=dx)
 
 
 def _positions(x: np.ndarray, kernel: int, stride: int) -> np.ndarray:
     """Where the maxima lie, in the form in which the tape keeps it."""
-    node = nm.max_pool2d(nm.tensor(x, requires_grad=True), kernel, stride).node
-    return next(a for a in node.saved if isinstance(a, np.ndarray) and a.dtype.kind in "iu")
+    node = nm.max_pool2d(nm.Tensor(x, requires_grad=True), kernel, stride).node
+    return next(a for a in node.saved if type(a) in backend.DEVICES and a.dtype.kind in "iu")
 
 
 def _cross_entropy(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
     x, labels = inputs["x"][:, :, None], inputs["labels"][:, None]
-    loss, dx = np.empty(labels.shape, x.dtype), np.empty_like(x)
+    loss, dx, kernels = backend.empty("ours", x, labels.shape), _like(x), backend.kernels(x)
     if case.options["sweep"] == "forward":
-        return _one(lambda: _cpu.softmax_cross_entropy_forward(loss, x, labels, -100), loss=loss[:, 0])
-    dloss = np.ones_like(loss)
-    return _one(lambda: _cpu.softmax_cross_entropy_backward(dx, dloss, x, labels, -100), dx=dx[:, :, 0])
+        return _one(lambda: kernels.softmax_cross_entropy_forward(loss, x, labels, -100), loss=loss[:, 0])
+    dloss = backend.xp(x).ones_like(loss)
+    return _one(lambda: kernels.softmax_cross_entropy_backward(dx, dloss, x, labels, -100), dx=dx[:, :, 0])
 
 
 def _lrn(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
-    x, dy, out = inputs["x"], inputs["dy"], np.empty_like(inputs["x"])
+    x, dy, out, kernels = inputs["x"], inputs["dy"], _like(inputs["x"]), backend.kernels(inputs["x"])
     numbers = (*LRN_NUMBERS.values(), True, 1)
     if case.options["sweep"] == "forward":
-        return _one(lambda: _cpu.local_response_norm_forward(out, x, *numbers), y=out)
-    return _one(lambda: _cpu.local_response_norm_backward(out, dy, x, *numbers), dx=out)
+        return _one(lambda: kernels.local_response_norm_forward(out, x, *numbers), y=out)
+    return _one(lambda: kernels.local_response_norm_backward(out, dy, x, *numbers), dx=out)
 
 
 def _sgd(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, Work | str]:
     w, g = inputs["w"], inputs["g"]
-    v = np.zeros_like(w)
+    v, kernels = backend.xp(w).zeros_like(w), backend.kernels(w)
     lr, momentum, decay = SGD_NUMBERS.values()
-    return _one(lambda: _cpu.sgd_update(w, g, v, lr, momentum, decay, False, False), w=w)
+    return _one(lambda: kernels.sgd_update(w, g, v, lr, momentum, decay, False, False), w=w)
 
 
 def model_of(case: Case) -> Any:
     """The model with the weights that every engine starts from."""
     name = case.options["model"]
-    model = MODELS[name](dtype=case.dtype)
+    model = MODELS[name](dtype=case.dtype).to(DEVICE)
     model.load_state_dict(NETWORKS[name].weights(case.dtype))
     return model
 

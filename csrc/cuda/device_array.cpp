@@ -125,9 +125,12 @@ DeviceArray::DeviceArray(const char* operation, const char* argument, py::handle
 }
 
 bool DeviceArray::aligned() const {
-    bool all = reinterpret_cast<uintptr_t>(data_) % uintptr_t(element_size_) == 0;
-    for (size_t i = 0; i < sizes_.size(); ++i) all = all && (sizes_[i] < 2 || steps_[i] % element_size_ == 0);
-    return all;
+    bool all = reinterpret_cast<uintptr_t>(data_) % uintptr_t(element_size_) == 0, empty = false;
+    for (size_t i = 0; i < sizes_.size(); ++i) {
+        empty = empty || sizes_[i] == 0;
+        all = all && (sizes_[i] < 2 || steps_[i] % element_size_ == 0);
+    }
+    return all || empty;
 }
 
 std::string DeviceArray::dtype_text() const {

@@ -6,29 +6,29 @@ namespace faults {
 template <bool repaired>
 __global__ void out_of_bounds(float* out, int n) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (!repaired || i < n) out[i] = 1;
+    if (!repaired || i < n) out[i] = 1;  // FAULT 0
 }
 template <bool repaired>
 __global__ void out_of_shared_bounds(float* out) {
     SHARED(float, tile, [32]);
-    tile[threadIdx.x + (repaired ? 0 : 1)] = 1;
+    tile[threadIdx.x + (repaired ? 0 : 1)] = 1;  // FAULT 1
     __syncthreads();
     out[threadIdx.x] = tile[threadIdx.x];
 }
 template <bool repaired>
 __global__ void misaligned(float* out) {
-    *reinterpret_cast<float4*>(out + (repaired ? 4 : 1)) = make_float4(1, 2, 3, 4);
+    *reinterpret_cast<float4*>(out + (repaired ? 4 : 1)) = make_float4(1, 2, 3, 4);  // FAULT 2
 }
 template <bool repaired>
 __global__ void never_written(float* out) {
     SHARED(float, tile, [64]);
     tile[threadIdx.x] = 1;
     __syncthreads();
-    out[threadIdx.x] = tile[threadIdx.x + (repaired ? 0 : 32)];
+    out[threadIdx.x] = tile[threadIdx.x + (repaired ? 0 : 32)];  // FAULT 3
 }
 template <bool repaired>
 __global__ void barrier_not_reached(float* out) {
-    if (repaired || threadIdx.x < 16) __syncthreads();
+    if (repaired || threadIdx.x < 16) __syncthreads();  // FAULT 4
     out[threadIdx.x] = 1;
 }
 template <bool repaired>
@@ -36,13 +36,13 @@ __global__ void race_in_block(float* out) {
     SHARED(float, tile, [32]);
     tile[threadIdx.x] = 0;
     __syncthreads();
-    tile[threadIdx.x] = float(threadIdx.x);
+    tile[threadIdx.x] = float(threadIdx.x);  // FAULT 5
     if (repaired) __syncthreads();
     out[threadIdx.x] = tile[31 - threadIdx.x];
 }
 template <bool repaired>
 __global__ void race_between_blocks(float* out) {
-    if (threadIdx.x == 0) out[repaired ? blockIdx.x : 0] = 1;
+    if (threadIdx.x == 0) out[repaired ? blockIdx.x : 0] = 1;  // FAULT 6
 }
 template <bool repaired>
 __global__ void missing_wait(float* out, const float* x) {
@@ -51,7 +51,7 @@ __global__ void missing_wait(float* out, const float* x) {
     COMMIT_COPIES();
     if (repaired) WAIT_COPIES(0);
     __syncthreads();
-    out[threadIdx.x] = tile[31 - threadIdx.x];
+    out[threadIdx.x] = tile[31 - threadIdx.x];  // FAULT 7
     WAIT_COPIES(0);
 }
 

@@ -69,7 +69,13 @@ Thread& me() {
 }
 
 std::string text(const Index& i) {
-    return "(" + std::to_string(i.x) + ", " + std::to_string(i.y) + ", " + std::to_string(i.z) + ")";
+    std::string t = "(";
+    t.append(std::to_string(i.x))
+        .append(", ")
+        .append(std::to_string(i.y))
+        .append(", ")
+        .append(std::to_string(i.z));
+    return t.append(")");
 }
 
 void wait_for(Waits what, const void* site) {
