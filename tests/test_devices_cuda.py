@@ -58,6 +58,7 @@ class StandInCuPy(types.ModuleType):
         self.cuda = SimpleNamespace(
             Device=lambda index: SimpleNamespace(use=lambda: setattr(self, "current", index)),
             get_current_stream=lambda: SimpleNamespace(ptr=self.stream),
+            nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
         )
         self.from_dlpack = emulated.asarray
 
@@ -113,18 +114,19 @@ def refused(number: int = 0, why: str = "") -> Any:
 
 def test_the_first_thing_that_is_missing_is_told(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the last to the first: each hides those after it."""
-    monkeypatch.setattr(cupy.kernels, "device_count", refused(why="CUDA_VISIBLE_DEVICES is ''"), raising=False)
-    with pytest.raises(
-        DeviceError, match=r"'cuda' is not available: the driver finds no GPU \(CUDA_VIS.*nvidia-smi -L"
-    ):
+    monkeypatch.setattr(cupy.cuda.nvrtc, "getVersion", refused(why="no libnvrtc.so.13"))
+    with pytest.raises(DeviceError, match=r"CuPy finds no compiler \(no libnv.*\); pip install 'cupy-cuda13x\[ctk\]'"):
+        backend.device("cuda")
+    monkeypatch.setattr(cupy.kernels, "device_count", refused(why="device_count: the driver is old"), raising=False)
+    with pytest.raises(DeviceError, match=r"'cuda' is not available: the driver is old; nvidia-smi tells"):
         backend.device("cuda")
     monkeypatch.setattr(cupy.kernels, "device_count", refused(0))
-    with pytest.raises(DeviceError, match=r"the driver finds no GPU \(none\); nvidia-smi"):
+    with pytest.raises(DeviceError, match=r"the CUDA driver finds no GPU; nvidia-smi"):
         backend.device("cuda:1")
-    for answer in (refused(why="no libcuda.so.1"), refused(0)):
+    for answer in (refused(why="driver_version: there is no CUDA driver"), refused(0)):
         monkeypatch.setattr(cupy.kernels, "driver_version", answer, raising=False)
         with pytest.raises(
-            DeviceError, match=r"there is no driver \(no.*\); .*apt-get install nvidia-driver.*--gpus all"
+            DeviceError, match=r"available: there is no CUDA driver; Debian: .*nvidia-driver.*--gpus"
         ):
             nm.tensor(1.0, device="cuda")
     for runtime, extra in ((13000, "cuda13"), (12040, "cuda12")):

@@ -168,7 +168,7 @@ MODELS: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "lenet": (nn.LeNet, (1, 28, 28)),
     "lenet5": (nn.LeNet5, (1, 28, 28)),
     "lenet1989": (nn.LeNet1989, (1, 28, 28)),
-    "alexnet": (small_alexnet, (3, 23, 23)),
+    "alexnet": (small_alexnet, (3, 31, 31)),
     "deep": (lambda dtype: nn.DeepNetwork((2, 8, 8, 10), "smooth_relu", dtype=dtype), (2,)),
 }
 

@@ -13,7 +13,7 @@ import tinygrad_nm as nm
 from cases import Case, Variant, table, whole_like
 from cases_networks import GRIDS
 from pairwise import full_product, pairwise
-from row_checks import ISAS, adjoint_faults, bound_call, data_of, derivative_faults, value_faults
+from row_checks import ISAS, adjoint_faults, bound_call, data_of, derivative_faults, placed, value_faults
 from tinygrad_nm import _cpu, autodiff, check
 
 CASES = table()
@@ -159,14 +159,14 @@ def test_grid_values_and_adjoints_on_every_instruction_set(grid_case: tuple[Case
 # ---- instruction sets and whole numbers -----------------------------------------------------------------------
 
 
-def whole_number_faults(case: Case, variant: Variant) -> list[str]:
+def whole_number_faults(case: Case, variant: Variant, device: str = "cpu") -> list[str]:
     """Small whole numbers must come out bit for bit in both precisions."""
     if not case.exact or "activation" in variant.options:
         return []
     faults = []
     for dtype in (np.float32, np.float64):
         inputs = whole_like(variant.inputs(), dtype)
-        found = data_of(case(*inputs, **variant.options)).astype(np.float64)
+        found = data_of(case(*placed(inputs, device), **variant.options)).astype(np.float64)
         if not np.array_equal(found, case.expected(inputs, variant.options)):
             faults.append(f"{case.name} {variant.options}: whole numbers differ in {np.dtype(dtype)}")
     return faults

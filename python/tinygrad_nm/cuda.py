@@ -18,10 +18,12 @@ from .device import Device, Kernels, number_of, sum_on_device
 
 
 def load() -> tuple[type, Device]:
-    """The row of backend.DEVICES. Raises DeviceError with what is missing: kernels, CuPy, the driver or a GPU."""
+    """The row of backend.DEVICES. Raises DeviceError with what is missing: kernels, CuPy, driver, GPU or compiler."""
     module = _module()
-    cupy = _cupy(module)
+    major = _said(module.runtime_version)[0] // 1000 or 13  # of CUDA
+    cupy = _cupy(major)
     count = _count(module)
+    _check_compiler(cupy, major)
     return cupy.ndarray, Device(
         name="cuda",
         kernels=Kernels(module, functools.partial(_prepare, cupy, module, _Followed())),
@@ -49,8 +51,8 @@ def _module() -> Any:
         reason = _cpu.build_options().get("cuda", "not in")
         raise _missing(
             f"this installation has no CUDA kernels ({reason})",
-            "where there is a CUDA compiler, install again with "
-            "CMAKE_ARGS=-DTINYGRAD_NM_CUDA=ON pip install --force-reinstall --no-deps tinygrad-nm",
+            "where there is a CUDA compiler, install again from the source folder: "
+            "CMAKE_ARGS=-DTINYGRAD_NM_CUDA=ON pip install --force-reinstall --no-deps .",
         ) from None
     except ImportError as error:
         raise _missing(
@@ -58,11 +60,10 @@ def _module() -> Any:
         ) from None
 
 
-def _cupy(module: Any) -> Any:
+def _cupy(major: int) -> Any:
     try:
         return importlib.import_module("cupy")
     except ImportError as error:
-        major = _said(module.runtime_version)[0] // 1000 or 13
         raise _missing(f"CuPy cannot be imported ({error})", f"pip install 'tinygrad-nm[cuda{major}]'") from None
 
 
@@ -71,24 +72,30 @@ def _count(module: Any) -> int:
     driver, why = _said(module.driver_version)
     if not driver:
         raise _missing(
-            f"there is no driver ({why})",
-            "install NVIDIA's and start the machine again (Debian: sudo apt-get install nvidia-driver, Ubuntu: sudo "
-            "ubuntu-drivers install), or give the container the GPU (docker run --gpus all)",
+            why or "there is no CUDA driver",
+            "Debian: sudo apt-get install nvidia-driver, Ubuntu: sudo ubuntu-drivers install, and start the machine "
+            "again; in a container: docker run --gpus all",
         )
     count, why = _said(module.device_count)
     if not count:
-        raise _missing(
-            f"the driver finds no GPU ({why})", "nvidia-smi -L lists those it knows, CUDA_VISIBLE_DEVICES may hide them"
-        )
+        raise _missing(why or "the CUDA driver finds no GPU", "nvidia-smi tells the driver's version and its GPUs")
     return count
+
+
+def _check_compiler(cupy: Any, major: int) -> None:
+    """CuPy compiles its functions when they are first called, with a library that its package does not bring."""
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except RuntimeError as error:
+        raise _missing(f"CuPy finds no compiler ({error})", f"pip install 'cupy-cuda{major}x[ctk]'") from None
 
 
 def _said(ask: Any) -> tuple[int, str]:
     """A number that the module tells, or 0 and why it cannot."""
     try:
-        return ask(), "none"
+        return ask(), ""
     except RuntimeError as error:
-        return 0, str(error)
+        return 0, str(error).split(": ", 1)[-1]  # without the function's name
 
 
 def _select(cupy: Any, count: int, index: int) -> None:

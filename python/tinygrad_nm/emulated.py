@@ -289,8 +289,8 @@ def _module(mode: str) -> Any:
         return importlib.import_module(MODES[mode], __package__)
     except ImportError as error:
         raise DeviceError(
-            f"device '{NAME}' is not available: this installation was built without it ({error}); install again with "
-            "CMAKE_ARGS=-DTINYGRAD_NM_EMULATED=ON pip install --force-reinstall --no-deps tinygrad-nm"
+            f"device '{NAME}' is not available: this installation was built without it ({error}); install again from the "
+            "source folder: CMAKE_ARGS=-DTINYGRAD_NM_EMULATED=ON pip install --force-reinstall --no-deps ."
         ) from None
 
 
