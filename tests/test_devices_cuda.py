@@ -125,9 +125,7 @@ def test_the_first_thing_that_is_missing_is_told(cupy: Any, monkeypatch: pytest.
         backend.device("cuda:1")
     for answer in (refused(why="driver_version: there is no CUDA driver"), refused(0)):
         monkeypatch.setattr(cupy.kernels, "driver_version", answer, raising=False)
-        with pytest.raises(
-            DeviceError, match=r"available: there is no CUDA driver; Debian: .*nvidia-driver.*--gpus"
-        ):
+        with pytest.raises(DeviceError, match=r"available: there is no CUDA driver; Debian: .*nvidia-driver.*--gpus"):
             nm.tensor(1.0, device="cuda")
     for runtime, extra in ((13000, "cuda13"), (12040, "cuda12")):
         monkeypatch.setitem(sys.modules, "cupy", None)

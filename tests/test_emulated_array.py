@@ -130,6 +130,19 @@ def test_one_element_is_a_view() -> None:
     assert row.shape == (3,) and float(row[2]) == 7.0 and int(x[0, 1]) == 1 and bool(x[1, 0])
 
 
+def test_index_arrays_go_around_and_numbers_do_not() -> None:
+    x, around = on_device(2, 3), xp.asarray(np.array([0, 3, -1, -4]))
+    assert x[0, around].tolist() == [0.0, 0.0, 2.0, 2.0] == x[..., around][0].tolist()
+    assert x[None, around - 1, 1].tolist() == [[4.0, 1.0, 1.0, 4.0]] and x[xp.asarray([True, False]), around].shape == (
+        4,
+    )
+    x[xp.asarray([5]), 2] = 9.0
+    assert x[1, 2].item() == 9.0 and x[:, xp.asarray(np.ones((2, 2), int))].shape == (2, 2, 2)
+    for wrong in (2, (0, 3), (0, 0, 0), (around, around, around)):
+        with pytest.raises(IndexError):
+            x[wrong]
+
+
 def test_iteration_and_length() -> None:
     assert [x.item() for x in on_device(3)] == [0.0, 1.0, 2.0] and len(on_device(3, 2)) == 3
     for wrong in (iter, len):

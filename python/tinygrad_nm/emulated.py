@@ -1,8 +1,8 @@
 """Device "cuda-emulated": the CUDA kernels on this machine's processor, and arrays that behave like CuPy's.
 
 What is wrong with CuPy is wrong here, too: an array of the device does not become a NumPy array unless asked, does not
-meet one, and knows only functions that CuPy has. Its memory is the host's, so that no GPU is needed. Unlike in CuPy,
-index arrays must be on the device, and an index out of range raises IndexError (CuPy's wraps around).
+meet one (as an index neither, where CuPy would take it), and knows only functions that CuPy has. Its memory is the
+host's, so that no GPU is needed.
 """
 
 from __future__ import annotations
@@ -118,15 +118,15 @@ class EmulatedArray(NDArrayOperatorsMixin):
         return getattr(xp, function.__name__)(*arguments, **options)
 
     def __getitem__(self, key: Any) -> Any:
-        key = _values_of(key, [self])
+        key = _index(key, self.shape)
         values = self._values[key]
         if isinstance(values, np.generic):  # of full indices CuPy gives a view as well
-            values = self._values[(*key, ...) if isinstance(key, tuple) else (key, ...)]
+            values = self._values[(*key, ...)]
         return _on_device(values, [self])
 
     def __setitem__(self, key: Any, new: Any) -> None:
         with np.errstate(all="ignore"):
-            self._values[_values_of(key, [])] = _values_of(new, [])
+            self._values[_index(key, self.shape)] = _values_of(new, [])
 
     def __iter__(self) -> Iterator[Any]:
         if not self.ndim:
@@ -199,6 +199,25 @@ def _values_of(x: Any, met: list[EmulatedArray]) -> Any:
     if isinstance(x, (tuple, list)):
         return type(x)([_values_of(item, met) for item in x])
     return x
+
+
+def _index(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """What NumPy takes for an index. As in CuPy, positions in an array go around: the one after the last is the first."""
+    parts = list(_values_of(key if isinstance(key, tuple) else (key,), []))
+    taken = [
+        part.ndim if _is_array(part) and part.dtype == bool else int(part is not None and part is not ...)
+        for part in parts
+    ]
+    axis = 0
+    for i, part in enumerate(parts):
+        if _is_array(part) and part.dtype != bool and axis < len(shape):
+            parts[i] = part % shape[axis] if shape[axis] else part
+        axis += len(shape) - sum(taken) if part is ... else taken[i]
+    return tuple(parts)
+
+
+def _is_array(part: Any) -> bool:
+    return isinstance(part, np.ndarray)
 
 
 def _owner(values: Any) -> Any:
@@ -289,8 +308,8 @@ def _module(mode: str) -> Any:
         return importlib.import_module(MODES[mode], __package__)
     except ImportError as error:
         raise DeviceError(
-            f"device '{NAME}' is not available: this installation was built without it ({error}); install again from the "
-            "source folder: CMAKE_ARGS=-DTINYGRAD_NM_EMULATED=ON pip install --force-reinstall --no-deps ."
+            f"device '{NAME}' is not available: this installation was built without it ({error}); install again from "
+            "the source folder: CMAKE_ARGS=-DTINYGRAD_NM_EMULATED=ON pip install --force-reinstall --no-deps ."
         ) from None
 
 
