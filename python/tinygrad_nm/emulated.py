@@ -121,7 +121,8 @@ class EmulatedArray(NDArrayOperatorsMixin):
         key = _index(key, self.shape)
         values = self._values[key]
         if isinstance(values, np.generic):  # of full indices CuPy gives a view as well
-            values = self._values[(*key, ...)]
+            everything = (*key, ...)
+            values = self._values[everything]
         return _on_device(values, [self])
 
     def __setitem__(self, key: Any, new: Any) -> None:
@@ -202,22 +203,22 @@ def _values_of(x: Any, met: list[EmulatedArray]) -> Any:
 
 
 def _index(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
-    """What NumPy takes for an index. As in CuPy, positions in an array go around: the one after the last is the first."""
+    """What NumPy takes for an index. As in CuPy, positions in arrays go around: after the last comes the first."""
     parts = list(_values_of(key if isinstance(key, tuple) else (key,), []))
-    taken = [
-        part.ndim if _is_array(part) and part.dtype == bool else int(part is not None and part is not ...)
-        for part in parts
-    ]
+    taken = [_axes_of(part) for part in parts]
     axis = 0
     for i, part in enumerate(parts):
-        if _is_array(part) and part.dtype != bool and axis < len(shape):
-            parts[i] = part % shape[axis] if shape[axis] else part
+        if isinstance(part, np.ndarray) and part.dtype != bool and axis < len(shape) and shape[axis]:
+            parts[i] = part % shape[axis]
         axis += len(shape) - sum(taken) if part is ... else taken[i]
     return tuple(parts)
 
 
-def _is_array(part: Any) -> bool:
-    return isinstance(part, np.ndarray)
+def _axes_of(part: Any) -> int:
+    """How many axes a part of an index stands for; what `...` stands for depends on the others."""
+    if isinstance(part, np.ndarray) and part.dtype == bool:
+        return part.ndim
+    return 0 if part is None or part is ... or isinstance(part, (bool, np.bool_)) else 1
 
 
 def _owner(values: Any) -> Any:
