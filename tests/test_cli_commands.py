@@ -1,5 +1,6 @@
 """The other commands, and what happens without the extra `train`."""
 
+import re
 import subprocess
 import sys
 
@@ -48,6 +49,8 @@ def test_info_tells_what_is_built_and_used(monkeypatch):
     for name, available, why in _cpu.isas():
         state = "in use (the best here)" if name == _cpu.isa() else f"{'' if available else 'not '}available ({why})"
         assert f"{name}: {state}" in text
+    assert "devices       cpu: available\n" in text and "\n              cuda-emulated: available\n" in text
+    assert re.search(r"\n              cuda: (not )?available", text)
     assert f"threads       {nm.get_num_threads()} (" in text
     assert "OMP_NUM_THREADS: 5" in text
     monkeypatch.setenv("TINYGRAD_NM_ISA", _cpu.isa())

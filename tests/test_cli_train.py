@@ -166,6 +166,20 @@ def test_validation_leaves_the_test_set_alone(own_folder):
     assert not any("test" in line for line in metrics(own_folder / "runs" / "deep-001"))
 
 
+def test_the_emulated_device_trains_as_the_cpu(own_folder):
+    found = []
+    for device in ("cpu", "cuda-emulated"):
+        lines(train("train", "deep", "--dataset", "circle", "--width", 16, "--epochs", 2, "--device", device))
+        folder = own_folder / "runs" / f"deep-00{len(found) + 1}"
+        assert json.loads((folder / "config.json").read_text())["device"] == device
+        found.append(metrics(folder))
+    for here, there in zip(*found, strict=True):
+        assert here.keys() == there.keys()
+        if "loss" in here:
+            assert there["loss"] == pytest.approx(here["loss"], rel=1e-4)
+    assert found[0][-1] == found[1][-1]  # the figure of the test set
+
+
 def test_a_run_is_never_written_over(own_folder):
     for _ in range(2):
         lines(train(*PEAKS, "--epochs", 1))
