@@ -81,63 +81,77 @@ struct PatchProduct {
     int64_t row_tiles, column_tiles, blocks;
 };
 
+// Element (row(i), position of column k) of a tile to to[row(i) row_size + at[column k]]; at -1: no such
+// position.
+template <class Tile, class T, class Row>
+__device__ __forceinline__ void store_tile(const T (&acc)[Tile::thread_rows][Tile::thread_columns], T* to,
+                                           const int64_t* at, int64_t row_size, int64_t rows,
+                                           const Row& row) {
+#pragma unroll
+    for (int k = 0; k < Tile::thread_columns; k += 4) {
+        const int64_t* const four = at + Tile::column(k);
+        const bool together = four[3] == four[0] + 3 && row_size % 4 == 0 && is_aligned<16>(to + four[0]);
+#pragma unroll
+        for (int i = 0; i < Tile::thread_rows; ++i) {
+            if (row(i) >= rows) continue;
+            T* const to_row = to + row(i) * row_size;
+            if (together)
+                *reinterpret_cast<Together<T, 4>*>(to_row + four[0]) =
+                    *reinterpret_cast<const Together<T, 4>*>(&acc[i][k]);
+            else
+#pragma unroll
+                for (int j = 0; j < 4; ++j)
+                    if (four[j] >= 0) to_row[four[j]] = acc[i][k + j];
+        }
+    }
+}
+
 // to[part, n, g*rows + m, a, b] = epilogue(sum over taps p of packed[g, phase, p, m] * patch[n, g, a, b, p])
-// A tile is rows m by positions (n, a, b) of one phase of one group; blocks go on to further tiles.
+// A block's tile is rows m by positions (n, a, b) of one phase of one group.
 template <class T, class Tile, class Index, int run>
 __global__ void __launch_bounds__(Tile::threads, least_blocks<Tile>)
     conv2d_patches(const PatchProduct<T, Index> g) {
-    SHARED(int64_t, out_at,
-           [Tile::columns]);  // of the tile's positions, row 0; -1: there is no such position
+    SHARED(int64_t, out_at, [Tile::columns]);  // of the tile's positions, for store_tile
+    SHARED(Index, place, [3]);                 // m0, group, part, for the end: registers are short until then
     const Correlation<T>& c = g.c;
-    for (Index block = blockIdx.x; block < Index(g.blocks); block += gridDim.x) {
-        Index part = block;
-        const Index m0 = take(part, Index(g.row_tiles)) * Tile::rows;
-        const Index j0 = take(part, Index(g.column_tiles)) * Tile::columns;
-        const Index phase_w = take(part, Index(c.w.phases)), phase_h = take(part, Index(c.h.phases));
-        const Index group = take(part, Index(c.groups));
-        const Phase<Index> h = c.h.phase(phase_h), w = c.w.phase(phase_w);
-        const Index positions = Index(c.batch) * h.results * w.results;
-        if (j0 >= positions) continue;
+    Index part = block_index<Index>();
+    if (part >= Index(g.blocks)) return;
+    const Index m0 = take(part, Index(g.row_tiles)) * Tile::rows;
+    const Index j0 = take(part, Index(g.column_tiles)) * Tile::columns;
+    const Index phase_w = take(part, Index(c.w.phases)), phase_h = take(part, Index(c.h.phases));
+    const Index group = take(part, Index(c.groups)), p_begin = part * Index(g.split.length);
+    const Phase<Index> h = c.h.phase(phase_h), w = c.w.phase(phase_w);
+    const Index positions = Index(c.batch) * h.results * w.results,
+                phase = phase_h * Index(c.w.phases) + phase_w;
+    if (j0 >= positions) return;
 
-        const Index j = j0 + Index(threadIdx.x) % Tile::columns;
-        Index n = j < positions ? j : positions - 1;
-        const Index b = take(n, w.results), a = take(n, h.results);
-        const int64_t example = n * c.groups + group;
-        if (int(threadIdx.x) < Tile::columns)
-            out_at[threadIdx.x] = j < positions
-                                      ? (example * c.rows * c.h.out + h.first + a * c.h.apart) * c.w.out +
-                                            w.first + b * c.w.apart
-                                      : -1;
-        const Index taps = Index(c.channels) * h.taps * w.taps, p_begin = part * Index(g.split.length);
-        const Index left = taps - p_begin;
-        const Index phase = phase_h * Index(c.w.phases) + phase_w, start_y = h.start + a * Index(c.h.step),
-                    start_x = w.start + b * Index(c.w.step);
-        const int64_t plane = c.h.image * c.w.image,
-                      packed_row = (group * c.h.phases * c.w.phases + phase) * g.taps_most;
-        PackedLoader<T, Tile, Index> filters(g.packed + (packed_row + p_begin) * g.pitch + m0, g.pitch, left);
-        PatchLoader<T, Tile, Index, run> patches(
-            c.image + example * c.channels * plane + (start_y * c.w.image + start_x), start_y, start_x,
-            g.taps + phase * g.runs_most + p_begin / run, c.h.image, c.w.image);
-        const Index length = left < Index(g.split.length) ? left : Index(g.split.length);
-        T acc[Tile::thread_rows][Tile::thread_columns] = {};
-        multiply_tile<T, Tile>(acc, filters, patches, p_begin,
-                               p_begin + (length + Tile::depth - 1) / Tile::depth * Tile::depth);
-        __syncthreads();  // out_at is there, also where there was nothing to multiply
-
-        if (g.split.parts == 1) finish(acc, c, group, [&](int i) { return m0 + Tile::row(i); });
-        T* const to = g.to + part * (c.batch * c.groups * c.rows * c.h.out * c.w.out);
-#pragma unroll
-        for (int k = 0; k < Tile::thread_columns; ++k) {
-            const int64_t at = out_at[Tile::column(k)];
-            if (at < 0) continue;
-#pragma unroll
-            for (int i = 0; i < Tile::thread_rows; ++i) {
-                const Index m = m0 + Tile::row(i);
-                if (m < c.rows) to[at + m * (c.h.out * c.w.out)] = acc[i][k];
-            }
-        }
-        __syncthreads();  // before the next tile's positions
+    const Index j = j0 + Index(threadIdx.x) % Tile::columns;
+    Index n = j < positions ? j : positions - 1;
+    const Index b = take(n, w.results), a = take(n, h.results);
+    const int64_t example = n * c.groups + group, plane = c.h.image * c.w.image;
+    if (threadIdx.x == 0) place[0] = m0, place[1] = group, place[2] = part;
+    if (int(threadIdx.x) < Tile::columns) {
+        const int64_t row = example * c.rows * c.h.out + h.first + a * c.h.apart;
+        out_at[threadIdx.x] = j < positions ? row * c.w.out + w.first + b * c.w.apart : -1;
     }
+    const Index left = Index(c.channels) * h.taps * w.taps - p_begin;
+    const int64_t packed_row = (group * c.h.phases * c.w.phases + phase) * g.taps_most + p_begin;
+    PackedLoader<T, Tile, Index> filters(g.packed + packed_row * g.pitch + m0, g.pitch, left);
+    const Index y = h.start + a * Index(c.h.step), x = w.start + b * Index(c.w.step);
+    PatchLoader<T, Tile, Index, run> patches(c.image + example * c.channels * plane + (y * c.w.image + x), y,
+                                             x, g.taps + phase * g.runs_most + p_begin / run, c.h.image,
+                                             c.w.image);
+    const Index length = left < Index(g.split.length) ? left : Index(g.split.length);
+    T acc[Tile::thread_rows][Tile::thread_columns] = {};
+    multiply_tile<T, Tile>(acc, filters, patches, p_begin,
+                           p_begin + (length + Tile::depth - 1) / Tile::depth * Tile::depth);
+
+    __syncthreads();  // out_at is there, also where there was nothing to multiply
+    const auto row = [&](int i) { return place[0] + Tile::row(i); };
+    if (g.split.parts == 1) finish(acc, c, place[1], row);
+    const int64_t row_size = c.h.out * c.w.out;
+    T* const to = g.to + place[2] * (c.batch * c.groups * c.rows * row_size);
+    store_tile<Tile>(acc, to, out_at, row_size, c.rows, row);
 }
 
 template <class T, class Tile, class Index, int run>
@@ -158,12 +172,12 @@ void multiply_patches(const Correlation<T>& c) {
 
     const int64_t tiles = g.row_tiles * g.column_tiles * c.phases() * c.groups;
     const bool all = c.h.every_result_has_a_phase() && c.w.every_result_has_a_phase();
-    g.split = split_sum(g.taps_most, Tile::depth, all ? tiles : INT32_MAX,
-                        Tile::threads);  // parts cover all of out
+    // Parts are whole results: no other kernel may have written some of them.
+    g.split = split_sum(g.taps_most, Tile::depth, all ? tiles : INT32_MAX, Tile::threads);
     const Scratch<T> partial(g.split.parts > 1 ? g.split.parts * c.out_size() : 0);
     g.to = g.split.parts > 1 ? partial.data() : c.out;
     g.blocks = tiles * g.split.parts;
-    LAUNCH((conv2d_patches<T, Tile, Index, run>), blocks_for(g.blocks, 1), Tile::threads, 0, g);
+    LAUNCH((conv2d_patches<T, Tile, Index, run>), grid_of(g.blocks), Tile::threads, 0, g);
     if (g.split.parts > 1)
         add_parts<T>({c.out, partial.data(), g.split.parts, c.out_size(), c.h.out * c.w.out,
                       c.groups * c.rows, c.epilogue});
@@ -213,14 +227,34 @@ void correlate(const Correlation<T>& c, bool positions_fit_32_bits) {
 
 CorrelationAxis forward_axis(int64_t out, int64_t image, int64_t kernel, int64_t stride, int64_t pad,
                              int64_t dilation) {
-    return {out, image, kernel, pad, stride, dilation, false, 1, 1, 1, stride, dilation};
+    return {.out = out,
+            .image = image,
+            .kernel = kernel,
+            .pad = pad,
+            .stride = stride,
+            .dilation = dilation,
+            .adjoint = false,
+            .phases = 1,
+            .tap_jump = 1,
+            .apart = 1,
+            .step = stride,
+            .tap_step = dilation};
 }
 CorrelationAxis adjoint_axis(int64_t out, int64_t image, int64_t kernel, int64_t stride, int64_t pad,
                              int64_t dilation) {
-    const int64_t jump = stride / std::gcd(stride, dilation);
-    return {out,    image,    kernel, pad,
-            stride, dilation, true,   kernel < jump ? kernel : jump,
-            jump,   stride,   1,      -(jump * dilation / stride)};
+    const int64_t common = std::gcd(stride, dilation), jump = stride / common;
+    return {.out = out,
+            .image = image,
+            .kernel = kernel,
+            .pad = pad,
+            .stride = stride,
+            .dilation = dilation,
+            .adjoint = true,
+            .phases = std::min(kernel, jump),
+            .tap_jump = jump,
+            .apart = stride,
+            .step = 1,
+            .tap_step = -(dilation / common)};
 }
 
 // A block sums 32 results by 32 columns of threads: a thread adds every blockDim.y-th part, and the first row
@@ -264,19 +298,21 @@ template <class T>
 void conv2d_forward(const Conv2dForward<T>& a) {
     if (winograd_applies(a.shape, a.winograd)) return conv2d_winograd_forward(a);
     const Conv2dShape& s = a.shape;
-    correlate<T>({a.out,
-                  a.x,
-                  a.w,
-                  s.batch,
-                  s.groups,
-                  s.group_filters,
-                  s.group_channels,
-                  s.group_channels,
-                  1,
-                  forward_axis(s.out_h, s.height, s.kernel_h, s.stride_h, s.pad_top, s.dilation_h),
-                  forward_axis(s.out_w, s.width, s.kernel_w, s.stride_w, s.pad_left, s.dilation_w),
-                  {a.bias, BiasAxis::rows, a.activation, a.parameter}},
-                 fits_32_bits(s));
+    const Correlation<T> c{
+        .out = a.out,
+        .image = a.x,
+        .filters = a.w,
+        .batch = s.batch,
+        .groups = s.groups,
+        .rows = s.group_filters,
+        .channels = s.group_channels,
+        .row_step = s.group_channels,
+        .channel_step = 1,
+        .h = forward_axis(s.out_h, s.height, s.kernel_h, s.stride_h, s.pad_top, s.dilation_h),
+        .w = forward_axis(s.out_w, s.width, s.kernel_w, s.stride_w, s.pad_left, s.dilation_w),
+        .epilogue = {a.bias, BiasAxis::rows, a.activation, a.parameter},
+    };
+    correlate(c, fits_32_bits(s));
 }
 template void conv2d_forward<float>(const Conv2dForward<float>&);
 template void conv2d_forward<double>(const Conv2dForward<double>&);
@@ -285,19 +321,21 @@ template <class T>
 void conv2d_backward_input(const Conv2dBackwardInput<T>& a) {
     if (winograd_applies(a.shape, a.winograd)) return conv2d_winograd_backward_input(a);
     const Conv2dShape& s = a.shape;
-    correlate<T>({a.out,
-                  a.dy,
-                  a.w,
-                  s.batch,
-                  s.groups,
-                  s.group_channels,
-                  s.group_filters,
-                  1,
-                  s.group_channels,
-                  adjoint_axis(s.height, s.out_h, s.kernel_h, s.stride_h, s.pad_top, s.dilation_h),
-                  adjoint_axis(s.width, s.out_w, s.kernel_w, s.stride_w, s.pad_left, s.dilation_w),
-                  {}},
-                 fits_32_bits(s));
+    const Correlation<T> c{
+        .out = a.out,
+        .image = a.dy,
+        .filters = a.w,
+        .batch = s.batch,
+        .groups = s.groups,
+        .rows = s.group_channels,
+        .channels = s.group_filters,
+        .row_step = 1,
+        .channel_step = s.group_channels,
+        .h = adjoint_axis(s.height, s.out_h, s.kernel_h, s.stride_h, s.pad_top, s.dilation_h),
+        .w = adjoint_axis(s.width, s.out_w, s.kernel_w, s.stride_w, s.pad_left, s.dilation_w),
+        .epilogue = {},
+    };
+    correlate(c, fits_32_bits(s));
 }
 template void conv2d_backward_input<float>(const Conv2dBackwardInput<float>&);
 template void conv2d_backward_input<double>(const Conv2dBackwardInput<double>&);

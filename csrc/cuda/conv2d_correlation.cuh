@@ -1,8 +1,8 @@
 // What forward and the gradient in x have in common: filters that meet an image.
 //
-//   out[n, g*rows + m, a, b] = epilogue(sum over c < channels, taps i of a, taps j of b of
-//                               filter[g, m, c, i, j] * image[n, g*channels + c, row of (a, i), column of (b,
-//                               j)])
+//   out[n, g*rows + m, a, b] =
+//       epilogue(sum over c < channels, taps i of a, taps j of b of
+//                filter[g, m, c, i, j] * image[n, g*channels + c, row of (a, i), column of (b, j)])
 //
 // with zeros outside of the image. Forward: out = y, image = x. The gradient in x: out = dx, image = dy, and
 // of the taps of a only those i count for which a + pad - i dilation is a multiple of the stride. They are
@@ -28,6 +28,16 @@ __host__ __device__ inline int64_t tiles_of(int64_t size, int64_t tile) {
     return (size + tile - 1) / tile;
 }
 
+// A grid of at least `blocks` blocks, and the number of a block in it.
+inline dim3 grid_of(int64_t blocks) {
+    constexpr int64_t most = 1 << 30;
+    return dim3(unsigned(std::min(blocks, most)), unsigned(tiles_of(blocks, most)));
+}
+template <class Index>
+__device__ __forceinline__ Index block_index() {
+    return Index(blockIdx.x) + Index(blockIdx.y) * Index(gridDim.x);
+}
+
 // The innermost coordinate of a number of coordinates written as one, which keeps the others. No number is
 // negative.
 template <class Index>
@@ -36,6 +46,16 @@ __device__ __forceinline__ Index take(Index& coordinates, Index size) {
     const Unsigned all = Unsigned(coordinates);
     coordinates = Index(all / Unsigned(size));
     return Index(all) - coordinates * size;
+}
+
+// Neighbours, read or written at once.
+template <class T, int count>
+struct alignas(count * sizeof(T) < 16 ? count * sizeof(T) : 16) Together {
+    T v[count];
+};
+template <int bytes>
+__device__ __forceinline__ bool is_aligned(const void* p) {
+    return reinterpret_cast<uintptr_t>(p) % bytes == 0;
 }
 
 // The results and the taps of one phase along one axis.
@@ -71,8 +91,7 @@ template <class T>
 struct Correlation {
     T* out;            // (batch, groups * rows, h.out, w.out)
     const T* image;    // (batch, groups * channels, h.image, w.image)
-    const T* filters;  // filter[g, m, c, i, j] is at ((g rows channels + m row_step + c channel_step) KH + i)
-                       // KW + j
+    const T* filters;  // filter[g, m, c, i, j] is tap (i, j) of g rows channels + m row_step + c channel_step
     int64_t batch, groups, rows, channels, row_step, channel_step;
     CorrelationAxis h, w;
     Epilogue<T> epilogue;

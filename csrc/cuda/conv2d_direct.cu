@@ -7,19 +7,22 @@ namespace {
 
 constexpr int thread_results = 4;  // of each filter
 
+// Blocks of a multiprocessor at least: as many as there are without registers spilled.
+template <class T, int rows>
+constexpr int direct_blocks = sizeof(T) == 8 ? 3
+                              : rows == 8    ? 4
+                              : rows == 4    ? 6
+                                             : 8;
+
 template <class T>
 struct Direct {
     Correlation<T> c;
     int results_h, results_w;  // of a block, at most
     int filters, pitch;        // of a block, a multiple of a thread's; between two taps of them
     int filters_at;            // in shared memory, behind the patch
-    int tiles_h, tiles_w, tiles_m, blocks;
-};
+    int tiles_h, tiles_w, tiles_m;
 
-// Neighbours, read at once.
-template <class T, int count>
-struct alignas(count * sizeof(T) < 16 ? count * sizeof(T) : 16) Together {
-    T v[count];
+    int64_t blocks() const { return int64_t(tiles_h) * tiles_w * tiles_m * c.phases() * c.groups * c.batch; }
 };
 
 // One axis of the patch of a block. Taps are counted in the direction of the image.
@@ -102,58 +105,54 @@ __device__ __forceinline__ void add_taps(T (&acc)[rows][thread_results], const T
 // some rows of filters; a thread some of the results, spread over the rectangle so that neighbouring threads
 // have neighbours, for `rows` filters at a time.
 template <class T, int rows>
-__global__ void __launch_bounds__(128) conv2d_few_channels(const Direct<T> d) {
+__global__ void __launch_bounds__(128, direct_blocks<T, rows>) conv2d_few_channels(const Direct<T> d) {
     DYNAMIC_SHARED(T, patch);
     T* const filters = patch + d.filters_at;
     const Correlation<T>& c = d.c;
-    for (int block = blockIdx.x; block < d.blocks; block += gridDim.x) {
-        int example = block;  // n * groups + group
-        const int m0 = take(example, d.tiles_m) * d.filters;
-        const int b0 = take(example, d.tiles_w) * d.results_w, a0 = take(example, d.tiles_h) * d.results_h;
-        const int phase_w = take(example, int(c.w.phases)), phase_h = take(example, int(c.h.phases));
-        const int group = example % int(c.groups);
-        const Phase<int> all_h = c.h.phase(phase_h), all_w = c.w.phase(phase_w);
-        if (a0 >= all_h.results || b0 >= all_w.results) continue;
-        const PatchAxis h = patch_axis(c.h, all_h, a0, d.results_h),
-                        w = patch_axis(c.w, all_w, b0, d.results_w);
-        copy_patch(patch, c.image + example * c.channels * (c.h.image * c.w.image), c, h, w);
-        copy_filters(filters, d, group, m0, phase_h, phase_w, all_h.taps, all_w.taps);
-        commit_copies();
-        wait_copies<0>();
-        __syncthreads();
+    int example = int(blockIdx.x);  // n * groups + group
+    const int m0 = take(example, d.tiles_m) * d.filters;
+    const int b0 = take(example, d.tiles_w) * d.results_w, a0 = take(example, d.tiles_h) * d.results_h;
+    const int phase_w = take(example, int(c.w.phases)), phase_h = take(example, int(c.h.phases));
+    const int group = example % int(c.groups);
+    const Phase<int> all_h = c.h.phase(phase_h), all_w = c.w.phase(phase_w);
+    if (a0 >= all_h.results || b0 >= all_w.results) return;
+    const PatchAxis h = patch_axis(c.h, all_h, a0, d.results_h), w = patch_axis(c.w, all_w, b0, d.results_w);
+    copy_patch(patch, c.image + example * c.channels * (c.h.image * c.w.image), c, h, w);
+    copy_filters(filters, d, group, m0, phase_h, phase_w, all_h.taps, all_w.taps);
+    commit_copies();
+    wait_copies<0>();
+    __syncthreads();
 
-        int at[thread_results];          // in the patch
-        int64_t out_at[thread_results];  // of row m0; -1: there is no such result
+    int at[thread_results];          // in the patch
+    int64_t out_at[thread_results];  // of row m0; -1: there is no such result
 #pragma unroll
-        for (int r = 0; r < thread_results; ++r) {
-            const int result = int(threadIdx.x) + r * int(blockDim.x);
-            const bool inside = result < h.results * w.results;
-            int a = inside ? result : 0;
-            const int b = take(a, w.results);
-            at[r] = a * h.step * w.size + b * w.step;
-            const int64_t y = all_h.first + (a0 + a) * c.h.apart, x = all_w.first + (b0 + b) * c.w.apart;
-            out_at[r] = inside ? ((example * c.rows + m0) * c.h.out + y) * c.w.out + x : -1;
-        }
-        for (int m = 0; m < d.filters && m0 + m < c.rows; m += rows) {
-            T acc[rows][thread_results] = {};
-            const T* filter = filters + m;
-            for (int channel = 0; channel < int(c.channels); ++channel)
-                for (int i = 0; i < all_h.taps; ++i, filter += all_w.taps * d.pitch) {
-                    const T* const from = patch + (channel * h.size + i * h.tap_step) * w.size;
-                    if (w.tap_step == 1)
-                        add_taps<true>(acc, from, at, filter, all_w.taps, w.tap_step, d.pitch);
-                    else
-                        add_taps<false>(acc, from, at, filter, all_w.taps, w.tap_step, d.pitch);
-                }
-            finish(acc, c, group, [&](int k) { return m0 + m + k; });
+    for (int r = 0; r < thread_results; ++r) {
+        const int result = int(threadIdx.x) + r * int(blockDim.x);
+        const bool inside = result < h.results * w.results;
+        int a = inside ? result : 0;
+        const int b = take(a, w.results);
+        at[r] = a * h.step * w.size + b * w.step;
+        const int64_t y = all_h.first + (a0 + a) * c.h.apart, x = all_w.first + (b0 + b) * c.w.apart;
+        out_at[r] = inside ? ((example * c.rows + m0) * c.h.out + y) * c.w.out + x : -1;
+    }
+    for (int m = 0; m < d.filters && m0 + m < c.rows; m += rows) {
+        T acc[rows][thread_results] = {};
+        const T* filter = filters + m;
+        for (int channel = 0; channel < int(c.channels); ++channel)
+            for (int i = 0; i < all_h.taps; ++i, filter += all_w.taps * d.pitch) {
+                const T* const from = patch + (channel * h.size + i * h.tap_step) * w.size;
+                if (w.tap_step == 1)
+                    add_taps<true>(acc, from, at, filter, all_w.taps, w.tap_step, d.pitch);
+                else
+                    add_taps<false>(acc, from, at, filter, all_w.taps, w.tap_step, d.pitch);
+            }
+        finish(acc, c, group, [&](int k) { return m0 + m + k; });
 #pragma unroll
-            for (int r = 0; r < thread_results; ++r)
+        for (int r = 0; r < thread_results; ++r)
 #pragma unroll
-                for (int k = 0; k < rows; ++k)
-                    if (out_at[r] >= 0 && m0 + m + k < c.rows)
-                        c.out[out_at[r] + (m + k) * (c.h.out * c.w.out)] = acc[k][r];
-        }
-        __syncthreads();  // before the next patch
+            for (int k = 0; k < rows; ++k)
+                if (out_at[r] >= 0 && m0 + m + k < c.rows)
+                    c.out[out_at[r] + (m + k) * (c.h.out * c.w.out)] = acc[k][r];
     }
 }
 
@@ -161,11 +160,11 @@ int balanced(int64_t size, int64_t most) {
     return int(tiles_of(size, tiles_of(size, most)));
 }
 
-// The largest rectangle of results whose patch fits, and as many filters as fit beside it; false if that is
-// too small to pay.
+// The largest rectangle of results whose patch fits, and as many filters as fit beside it. False where that
+// is too small to pay: tiles go over many images, but with few rows of filters they would be nearly empty.
 template <class T>
 bool plan(Direct<T>& d, int rows) {
-    constexpr int most_width = 64, most_results = 128 * thread_results, least_results = 64;
+    constexpr int most_width = 64, most_results = 128 * thread_results, least_results = 64, few_rows = 4;
     constexpr int64_t most_patch = 24 << 10, most_filters = 16 << 10, most_taps = 160, most_channels = 8;
     const Correlation<T>& c = d.c;
     const auto patch_size = [](const CorrelationAxis& axis, int64_t results) {
@@ -183,19 +182,17 @@ bool plan(Direct<T>& d, int rows) {
         if (d.results_h == 1) return false;
         d.results_h = balanced(c.h.results(), d.results_h - 1);
     }
-    if (int64_t(d.results_h) * d.results_w < least_results && d.results_h < c.h.results()) return false;
+    const int64_t results = int64_t(d.results_h) * d.results_w;
+    if (results < least_results && (d.results_h < c.h.results() || c.rows > few_rows)) return false;
     const int64_t fitting = most_filters / (taps * int64_t(sizeof(T))) / rows * rows;
     if (fitting == 0) return false;
     d.filters = int(balanced(tiles_of(c.rows, rows), fitting / rows)) * rows;
     d.pitch = d.filters == 1 ? 1 : d.filters + 4;
     d.filters_at = int(patch() + 3) / 4 * 4;
-    d.tiles_h = int(tiles_of(c.h.results(), d.results_h)),
+    d.tiles_h = int(tiles_of(c.h.results(), d.results_h));
     d.tiles_w = int(tiles_of(c.w.results(), d.results_w));
     d.tiles_m = int(tiles_of(c.rows, d.filters));
-    const double blocks = double(d.tiles_h) * d.tiles_w * d.tiles_m * double(c.phases() * c.groups * c.batch);
-    if (blocks >= double(1 << 30)) return false;
-    d.blocks = int(blocks);
-    return true;
+    return d.blocks() <= INT32_MAX;
 }
 
 template <class T, int rows>
@@ -205,7 +202,7 @@ bool run(const Correlation<T>& c) {
     if (!plan(d, rows)) return false;
     const int64_t taps = c.channels * c.taps();
     const unsigned threads = unsigned(tiles_of(int64_t(d.results_h) * d.results_w, thread_results * 32) * 32);
-    LAUNCH((conv2d_few_channels<T, rows>), blocks_for(d.blocks, 1), threads,
+    LAUNCH((conv2d_few_channels<T, rows>), unsigned(d.blocks()), threads,
            size_t(d.filters_at + taps * d.pitch) * sizeof(T), d);
     return true;
 }

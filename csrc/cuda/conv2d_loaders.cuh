@@ -126,8 +126,7 @@ class PatchLoader {
 
   private:
     static_assert(Tile::threads % Tile::columns == 0);
-    static constexpr int apart =
-        Tile::threads / Tile::columns;  // rows of the panel between two of a thread's
+    static constexpr int apart = Tile::threads / Tile::columns;  // of a thread's rows of the panel
 
     const T* image;
     Index y, x;

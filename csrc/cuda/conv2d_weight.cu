@@ -19,43 +19,40 @@ struct WeightProduct {
     int64_t row_tiles, column_tiles, blocks;
 };
 
-// to[part, o, c, i, j] = sum over the part's results p = (n, oh, ow) of dy[n, o, oh, ow] * patch[n, group(o),
-// p, c, i, j] A tile is filters o by weights (c, i, j) of one group; blocks go on to further tiles. The sum
-// is long and the tiles are few: so it is split into parts.
+// to[part, o, c, i, j] = sum over the part's results p of dy[p, o] * patch[p, group(o), c, i, j], p = (n, oh,
+// ow) A block's tile is filters o by weights (c, i, j) of one group. The sum is long and the tiles are few:
+// so it is split.
 template <class T, class Tile, class Index>
 __global__ void __launch_bounds__(Tile::threads, least_blocks<Tile>)
     conv2d_weights(const WeightProduct<T> g) {
     SHARED(Tap<Index>, weights,
-           [Tile::columns]);  // in the place of those that there are not, the last one
+           [Tile::columns]);  // the last one again in the place of those that there are not
     const Conv2dShape& s = g.s;
-    for (Index block = blockIdx.x; block < Index(g.blocks); block += gridDim.x) {
-        Index part = block;
-        const Index m0 = take(part, Index(g.row_tiles)) * Tile::rows;
-        const Index j0 = take(part, Index(g.column_tiles)) * Tile::columns;
-        const Index group = take(part, Index(s.groups)), p_begin = part * Index(g.split.length);
-        const Index left = Index(g.weights) - j0;
-        for (int j = threadIdx.x; j < Tile::columns; j += Tile::threads)
-            weights[j] = tap_of_weight<Index>(j0 + (j < left ? j : left - 1), s);
-        __syncthreads();
+    Index part = block_index<Index>();
+    if (part >= Index(g.blocks)) return;
+    const Index m0 = take(part, Index(g.row_tiles)) * Tile::rows;
+    const Index j0 = take(part, Index(g.column_tiles)) * Tile::columns;
+    const Index group = take(part, Index(s.groups)), p_begin = part * Index(g.split.length);
+    const Index left = Index(g.weights) - j0;
+    for (int j = threadIdx.x; j < Tile::columns; j += Tile::threads)
+        weights[j] = tap_of_weight<Index>(j0 + (j < left ? j : left - 1), s);
+    __syncthreads();
 
-        const int64_t o0 = group * s.group_filters + m0, c0 = group * s.group_channels;
-        ResultLoader<T, Tile, Index> dy(g.dy + o0 * (s.out_h * s.out_w), Index(s.group_filters) - m0, s,
-                                        g.step, p_begin, g.results);
-        WindowLoader<T, Tile, Index> x(g.x + c0 * (s.height * s.width), weights, s, g.step, p_begin,
-                                       g.results);
-        T acc[Tile::thread_rows][Tile::thread_columns] = {};
-        multiply_tile<T, Tile>(acc, dy, x, p_begin, p_begin + g.split.length);
+    const int64_t o0 = group * s.group_filters + m0, c0 = group * s.group_channels;
+    ResultLoader<T, Tile, Index> dy(g.dy + o0 * (s.out_h * s.out_w), Index(s.group_filters) - m0, s, g.step,
+                                    p_begin, g.results);
+    WindowLoader<T, Tile, Index> x(g.x + c0 * (s.height * s.width), weights, s, g.step, p_begin, g.results);
+    T acc[Tile::thread_rows][Tile::thread_columns] = {};
+    multiply_tile<T, Tile>(acc, dy, x, p_begin, p_begin + g.split.length);
 
-        T* const to = g.to + part * (s.filters * g.weights) + o0 * g.weights + j0;
+    T* const to = g.to + part * (s.filters * g.weights) + o0 * g.weights + j0;
 #pragma unroll
-        for (int i = 0; i < Tile::thread_rows; ++i)
+    for (int i = 0; i < Tile::thread_rows; ++i)
 #pragma unroll
-            for (int j = 0; j < Tile::thread_columns; ++j) {
-                const int row = Tile::row(i), column = Tile::column(j);
-                if (m0 + row < s.group_filters && column < left) to[row * g.weights + column] = acc[i][j];
-            }
-        __syncthreads();  // before the next tile's weights
-    }
+        for (int j = 0; j < Tile::thread_columns; ++j) {
+            const int row = Tile::row(i), column = Tile::column(j);
+            if (m0 + row < s.group_filters && column < left) to[row * g.weights + column] = acc[i][j];
+        }
 }
 
 template <class T, class Tile, class Index>
@@ -72,7 +69,7 @@ void multiply_windows(const Conv2dBackwardWeight<T>& a) {
     const Scratch<T> partial(g.split.parts > 1 ? g.split.parts * size : 0);
     g.to = g.split.parts > 1 ? partial.data() : a.out;
     g.blocks = tiles * g.split.parts;
-    LAUNCH((conv2d_weights<T, Tile, Index>), blocks_for(g.blocks, 1), Tile::threads, 0, g);
+    LAUNCH((conv2d_weights<T, Tile, Index>), grid_of(g.blocks), Tile::threads, 0, g);
     if (g.split.parts > 1) add_parts<T>({a.out, partial.data(), g.split.parts, size});
 }
 
