@@ -59,20 +59,22 @@ def test_whole_numbers_match_bit_for_bit(device: Any, shape: tuple[int, int, int
 
 
 def laid_out(x: np.ndarray, layout: str) -> np.ndarray:
-    """The same matrices: t, each column adjacent in memory; s, neither rows nor columns; u, rows at odd addresses."""
+    """The same matrices: t, each column adjacent in memory; s, neither rows nor columns; and with adjacent rows, which
+    are an odd number apart (u), 8 and more apart but begin at an odd address (o), or at multiples of 16 bytes (p).
+    """
     if layout == "t":
         return np.ascontiguousarray(x.transpose(0, 2, 1)).transpose(0, 2, 1)
     if layout == "s":
         return np.repeat(x, 2, axis=2)[:, :, ::2]
-    if layout == "u":
-        return np.concatenate([x, x[:, :, :1]], axis=2)[:, :, :-1]
-    assert layout == "n"
-    return np.ascontiguousarray(x)
+    columns = x.shape[2]
+    behind = {"n": 0, "u": 1 + columns % 2, "o": 7 - columns % 4, "p": 8 - columns % 4}[layout]
+    before = int(layout == "o")
+    return np.pad(x, ((0, 0), (0, 0), (before, behind)))[:, :, before : before + columns]
 
 
 # (batch, M, N, K) of 48 tiles and more of 64 x 64, with 96 of the largest: there each layout has a kernel of its own.
 # K ends in, at and behind a panel, of 16 or 8, and there are none, one or two between the first panel and the last.
-@pytest.mark.parametrize("layouts", ["nn", "nt", "tn", "tt", "su", "ts", "un"])
+@pytest.mark.parametrize("layouts", ["nn", "nt", "tn", "tt", "su", "ts", "uo", "np"])
 @pytest.mark.parametrize("shape", [(12, 65, 68, 33), (48, 64, 64, 16), (12, 66, 65, 20), (24, 36, 72, 49)], ids=str)
 def test_middle_tiles_in_each_layout(device: Any, shape: tuple[int, int, int, int], layouts: str) -> None:
     batch, m, n, k = shape
