@@ -1,8 +1,9 @@
 // C = activation(alpha A B + beta C + bias); shapes and strides in shared/gemm.h.
 //
-// A block computes a tile of C (tile.cuh). A sum runs over p in order, or, where the tiles are too few to keep a device
-// busy, over parts of k in order: then the blocks write partial sums, and a second kernel adds those, part after part.
-// How many parts there are depends on m, n, k and batch alone, and so does every bit of C.
+// A block computes a tile of C (tile.cuh). A sum runs over p in order, or, where the tiles are too few to
+// keep a device busy, over parts of k in order: then the blocks write partial sums, and a second kernel adds
+// those, part after part. How many parts there are depends on m, n, k and batch alone, and so does every bit
+// of C.
 #include <algorithm>
 
 #include "cuda/kernels.cuh"
@@ -12,21 +13,27 @@
 namespace tinygrad_nm::TINYGRAD_NM_DEVICE {
 namespace {
 
+constexpr __host__ __device__ int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
 template <class T>
 constexpr int lanes = 16 / sizeof(T);
+
+constexpr int64_t unit = 16;  // of k, which is cut at multiples of it: no panel is deeper
 
 template <class T>
 struct GemmTask {
     Gemm<T> g;
-    bool c_vectors;       // the rows of C consist of whole vectors of 16 bytes
-    bool down_on_x;       // the grid's x runs over rows of tiles, y over columns; else the other way
-    int64_t parts;        // of k, each of `steps` times 16 products, the first `longer` of 16 more, the last of the rest
-    int64_t steps, longer;
-    T* partial;           // [parts][batch][m][pitch], null if there is but one part
-    int64_t pitch;        // n, rounded up to whole vectors
+    bool c_vectors;  // the rows of C consist of whole vectors of 16 bytes
+    bool down_on_x;  // the grid's x runs over rows of tiles, y over columns; else the other way
+    int64_t
+        parts;  // of k, each of so many units, the first `longer` of one more, the last also of what is left
+    int64_t units, longer;
+    T* partial;     // [parts][batch][m][pitch], null if there is but one part
+    int64_t pitch;  // n, rounded up to whole vectors
 
     __device__ int64_t begin(int64_t s) const {
-        return s == parts ? g.k : (s * steps + (s < longer ? s : longer)) * 16;
+        return s == parts ? g.k : (s * units + smaller(s, longer)) * unit;
     }
     __device__ T* partial_row(int64_t part_and_batch, int64_t row) const {
         return partial + (part_and_batch * g.m + row) * pitch;
@@ -54,7 +61,8 @@ __device__ __forceinline__ void finish(const GemmTask<T>& task, int64_t batch, i
             value = fma(g.beta, task.c_vectors ? old.v[l] : to[l * g.c.column_stride], value);
         });
     }
-    if (e.bias) each([&](int l, T& value) { value += e.bias[e.bias_axis == BiasAxis::rows ? row : column + l]; });
+    if (e.bias)
+        each([&](int l, T& value) { value += e.bias[e.bias_axis == BiasAxis::rows ? row : column + l]; });
     if (e.activation != Activation::identity) {
 #pragma unroll 1
         for (int turn = 0; turn < count; ++turn) {  // one after the other: the formulas are long
@@ -73,22 +81,28 @@ __device__ __forceinline__ void finish(const GemmTask<T>& task, int64_t batch, i
 
 // Grid: the tiles of C; on z the parts of k times the batch.
 template <class T, class Tile, Reads a_reads, Reads b_reads>
-__global__ void __launch_bounds__(Tile::threads, 2048 / sizeof(T) / Tile::threads) gemm_tiles(const GemmTask<T> task) {
+__global__ void __launch_bounds__(Tile::threads, 2048 / sizeof(T) / Tile::threads)
+    gemm_tiles(const GemmTask<T> task) {
+    constexpr bool inside = a_reads != Reads::numbers;  // then the last tiles are moved to where C ends
     const Gemm<T>& g = task.g;
-    const int64_t i0 = int64_t(task.down_on_x ? blockIdx.x : blockIdx.y) * Tile::rows;
-    const int64_t j0 = int64_t(task.down_on_x ? blockIdx.y : blockIdx.x) * Tile::columns;
+    const int64_t i_first = int64_t(task.down_on_x ? blockIdx.x : blockIdx.y) * Tile::rows;
+    const int64_t j_first = int64_t(task.down_on_x ? blockIdx.y : blockIdx.x) * Tile::columns;
+    const int64_t i0 = inside ? smaller(i_first, g.m - Tile::rows) : i_first;
+    const int64_t j0 = inside ? smaller(j_first, g.n - Tile::columns) : j_first;
     const unsigned part = blockIdx.z / unsigned(g.batch), batch = blockIdx.z % unsigned(g.batch);
     const int64_t begin = task.begin(part);
     const int count = int(task.begin(part + 1) - begin);
     const T* const a_data = g.a.data + batch * g.a_batch_stride + begin * g.a.column_stride;
     const T* const b_data = g.b.data + batch * g.b_batch_stride + begin * g.b.row_stride;
-    MatrixLoader<T, Tile::rows, Tile::a_pitch, Tile::threads, a_reads> a(a_data, g.a.row_stride, g.a.column_stride, i0, g.m, count);
-    MatrixLoader<T, Tile::columns, Tile::b_pitch, Tile::threads, b_reads> b(b_data, g.b.column_stride, g.b.row_stride, j0, g.n, count);
+    MatrixLoader<T, Tile::rows, Tile::a_pitch, Tile::threads, a_reads> a(a_data, g.a.row_stride,
+                                                                         g.a.column_stride, i0, g.m, count);
+    MatrixLoader<T, Tile::columns, Tile::b_pitch, Tile::threads, b_reads> b(b_data, g.b.column_stride,
+                                                                            g.b.row_stride, j0, g.n, count);
     T acc[Tile::thread_rows][Tile::thread_columns] = {};
     multiply_tile<T, Tile>(acc, a, b, 0, count);
     for_each_group<T, Tile>(acc, [&](int i, int j, auto& values) {
         const int64_t row = i0 + i, column = j0 + j;
-        if (row >= g.m || column >= g.n) return;
+        if (row < i_first || column < j_first || row >= g.m || column >= g.n) return;
         if (task.partial)
             *reinterpret_cast<Group<T, Tile::group>*>(task.partial_row(blockIdx.z, row) + column) = values;
         else
@@ -106,7 +120,7 @@ __global__ void __launch_bounds__(sum_across* sum_down) gemm_sum_parts(const Gem
     int64_t row = int64_t(blockIdx.y) * sum_down + threadIdx.y;
     for (; row < task.g.m; row += int64_t(gridDim.y) * sum_down) {
         Numbers sum = {};
-#pragma unroll 2
+#pragma unroll 4
         for (int64_t part = 0; part < task.parts; ++part) {
             const T* const from = task.partial_row(part * task.g.batch + blockIdx.z, row) + column;
             const Numbers more = *reinterpret_cast<const Numbers*>(from);
@@ -129,8 +143,9 @@ template <class T>
 struct TileRow {
     int64_t least_m, least_n, least_tiles;  // the last over the whole batch
     int rows, columns, threads;
-    Launch<T> fast[2][2];  // A (B) read by vectors, along p; null: the tile is for products too small for that
-    Launch<T> any;         // null: the next tile does it
+    Launch<T> fast[2]
+                  [2];  // A (B) read by vectors, along p; null: the tile is for products too small for that
+    Launch<T> any;      // null: the next tile does it
 };
 template <class T, int rows, int columns, int thread_rows, int thread_columns, bool has_fast, bool has_any>
 constexpr TileRow<T> tile_row(int64_t least_m, int64_t least_n, int64_t least_tiles) {
@@ -138,18 +153,21 @@ constexpr TileRow<T> tile_row(int64_t least_m, int64_t least_n, int64_t least_ti
     using Tile = ProductTile<rows, columns, 64 / sizeof(T), thread_rows, thread_columns, lanes<T>>;
     TileRow<T> row{least_m, least_n, least_tiles, rows, columns, Tile::threads, {}, nullptr};
     if constexpr (has_fast) {
-        row.fast[0][0] = launch<T, Tile, vectors, vectors>, row.fast[0][1] = launch<T, Tile, vectors, along_p>;
-        row.fast[1][0] = launch<T, Tile, along_p, vectors>, row.fast[1][1] = launch<T, Tile, along_p, along_p>;
+        row.fast[0][0] = launch<T, Tile, vectors, vectors>,
+        row.fast[0][1] = launch<T, Tile, vectors, along_p>;
+        row.fast[1][0] = launch<T, Tile, along_p, vectors>,
+        row.fast[1][1] = launch<T, Tile, along_p, along_p>;
     }
     if constexpr (has_any) row.any = launch<T, Tile, numbers, numbers>;
     return row;
 }
-// The first row that a product reaches is taken. 8 x 8 doubles, and what they are made of, would not fit in a thread.
+// The first row that a product reaches is taken. 8 x 8 doubles, and what they are made of, would not fit in a
+// thread.
 template <class T>
 constexpr int widest = 512 / sizeof(T);
 template <class T>
 constexpr TileRow<T> tile_table[] = {
-    tile_row<T, 128, widest<T>, 8, widest<T> / 16, true, false>(65, widest<T> / 2 + 1, 96),
+    tile_row<T, 128, widest<T>, 8, widest<T> / 16, true, false>(128, widest<T>, 96),
     tile_row<T, 64, 64, 8, 4, true, true>(33, 33, 48),
     tile_row<T, 32, 32, 4, 4, false, true>(9, 9, 1),
     tile_row<T, 8, 128, 4, 4, false, true>(1, 9, 1),
@@ -168,28 +186,32 @@ constexpr int64_t divide_up(int64_t a, int64_t b) {
 // A batch that a grid can have.
 template <class T>
 void run(const Gemm<T>& g) {
-    const auto tiles = [&](const TileRow<T>& r) { return divide_up(g.m, r.rows) * divide_up(g.n, r.columns) * g.batch; };
+    const auto tiles = [&](const TileRow<T>& r) {
+        return divide_up(g.m, r.rows) * divide_up(g.n, r.columns) * g.batch;
+    };
     const TileRow<T>* row = tile_table<T>;
     while (g.m < row->least_m || g.n < row->least_n || tiles(*row) < row->least_tiles) ++row;
     const int64_t wanted = std::min(enough_threads / (tiles(*row) * row->threads), g.k / least_part);
     const int64_t parts = std::max(wanted, g.k / most_part + 1);
 
-    const bool whole_panels = g.k >= least_part;
-    const Reads a = reads_of(g.a.data, g.a.row_stride, g.a.column_stride, g.a_batch_stride, g.m, whole_panels);
-    const Reads b = reads_of(g.b.data, g.b.column_stride, g.b.row_stride, g.b_batch_stride, g.n, whole_panels);
-    const bool fast = row->fast[0][0] && a != Reads::numbers && b != Reads::numbers;
+    const Reads a = reads_of(g.a.data, g.a.row_stride, g.a.column_stride, g.a_batch_stride, g.m);
+    const Reads b = reads_of(g.b.data, g.b.column_stride, g.b.row_stride, g.b_batch_stride, g.n);
+    const bool fast = row->fast[0][0] && a != Reads::numbers && b != Reads::numbers && g.m >= row->rows &&
+                      g.n >= row->columns && g.k >= unit;
     if (!fast && !row->any) ++row;
     const Launch<T> launch = fast ? row->fast[a == Reads::along_p][b == Reads::along_p] : row->any;
 
     const auto whole = [](int64_t count) { return count % lanes<T> == 0; };
-    const bool c_vectors = g.c.column_stride == 1 && whole(g.n) && whole(g.c.row_stride) && whole(g.c_batch_stride) &&
-                           uintptr_t(g.c.data) % 16 == 0;
+    const bool c_vectors = g.c.column_stride == 1 && whole(g.n) && whole(g.c.row_stride) &&
+                           whole(g.c_batch_stride) && uintptr_t(g.c.data) % 16 == 0;
     const int64_t pitch = divide_up(g.n, lanes<T>) * lanes<T>, down = divide_up(g.m, row->rows);
     const int64_t across = divide_up(g.n, row->columns);
     const Scratch<T> partial(parts > 1 ? parts * g.batch * g.m * pitch : 0);
-    const GemmTask<T> task{g, c_vectors, down >= across, parts, g.k / 16 / parts, g.k / 16 % parts, partial.data(), pitch};
+    const GemmTask<T> task{
+        g, c_vectors, down >= across, parts, g.k / unit / parts, g.k / unit % parts, partial.data(), pitch};
     // Both sides cannot have more tiles than fit on y: no memory would hold such a C.
-    launch(task, dim3(unsigned(std::max(down, across)), unsigned(std::min(down, across)), unsigned(parts * g.batch)));
+    launch(task, dim3(unsigned(std::max(down, across)), unsigned(std::min(down, across)),
+                      unsigned(parts * g.batch)));
     if (parts == 1) return;
     const dim3 grid(unsigned(divide_up(pitch, sum_across * lanes<T>)),
                     unsigned(std::min(divide_up(g.m, sum_down), most_on_z)), unsigned(g.batch));
