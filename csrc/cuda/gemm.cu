@@ -24,13 +24,12 @@ constexpr int64_t unit = 16;  // of k, which is cut at multiples of it: no panel
 template <class T>
 struct GemmTask {
     Gemm<T> g;
-    bool c_vectors;  // the rows of C consist of whole vectors of 16 bytes
-    bool down_on_x;  // the grid's x runs over rows of tiles, y over columns; else the other way
-    int64_t
-        parts;  // of k, each of so many units, the first `longer` of one more, the last also of what is left
-    int64_t units, longer;
-    T* partial;     // [parts][batch][m][pitch], null if there is but one part
-    int64_t pitch;  // n, rounded up to whole vectors
+    bool c_vectors;         // the rows of C consist of whole vectors of 16 bytes
+    bool down_on_x;         // the grid's x runs over rows of tiles, y over columns; else the other way
+    int64_t parts;          // of k: each of so many units, the first `longer` of one more,
+    int64_t units, longer;  // and the last also of what is left
+    T* partial;             // [parts][batch][m][pitch], null if there is but one part
+    int64_t pitch;          // n, rounded up to whole vectors
 
     __device__ int64_t begin(int64_t s) const {
         return s == parts ? g.k : (s * units + smaller(s, longer)) * unit;
@@ -143,9 +142,8 @@ template <class T>
 struct TileRow {
     int64_t least_m, least_n, least_tiles;  // the last over the whole batch
     int rows, columns, threads;
-    Launch<T> fast[2]
-                  [2];  // A (B) read by vectors, along p; null: the tile is for products too small for that
-    Launch<T> any;      // null: the next tile does it
+    Launch<T> fast[2][2];  // A (B) read by vectors, along p; null: the products are too small for that
+    Launch<T> any;         // null: the next tile does it
 };
 template <class T, int rows, int columns, int thread_rows, int thread_columns, bool has_fast, bool has_any>
 constexpr TileRow<T> tile_row(int64_t least_m, int64_t least_n, int64_t least_tiles) {
@@ -153,16 +151,15 @@ constexpr TileRow<T> tile_row(int64_t least_m, int64_t least_n, int64_t least_ti
     using Tile = ProductTile<rows, columns, 64 / sizeof(T), thread_rows, thread_columns, lanes<T>>;
     TileRow<T> row{least_m, least_n, least_tiles, rows, columns, Tile::threads, {}, nullptr};
     if constexpr (has_fast) {
-        row.fast[0][0] = launch<T, Tile, vectors, vectors>,
+        row.fast[0][0] = launch<T, Tile, vectors, vectors>;
         row.fast[0][1] = launch<T, Tile, vectors, along_p>;
-        row.fast[1][0] = launch<T, Tile, along_p, vectors>,
+        row.fast[1][0] = launch<T, Tile, along_p, vectors>;
         row.fast[1][1] = launch<T, Tile, along_p, along_p>;
     }
     if constexpr (has_any) row.any = launch<T, Tile, numbers, numbers>;
     return row;
 }
-// The first row that a product reaches is taken. 8 x 8 doubles, and what they are made of, would not fit in a
-// thread.
+// The first row that a product reaches is taken. 8 x 8 doubles do not fit into a thread's registers.
 template <class T>
 constexpr int widest = 512 / sizeof(T);
 template <class T>
@@ -196,12 +193,12 @@ void run(const Gemm<T>& g) {
 
     const Reads a = reads_of(g.a.data, g.a.row_stride, g.a.column_stride, g.a_batch_stride, g.m);
     const Reads b = reads_of(g.b.data, g.b.column_stride, g.b.row_stride, g.b_batch_stride, g.n);
-    const bool fast = row->fast[0][0] && a != Reads::numbers && b != Reads::numbers && g.m >= row->rows &&
-                      g.n >= row->columns && g.k >= unit;
+    const auto whole = [](int64_t count) { return count % lanes<T> == 0; };
+    const bool inside = g.m >= row->rows && g.n >= row->columns && g.k >= unit && whole(g.n);
+    const bool fast = row->fast[0][0] && inside && a != Reads::numbers && b != Reads::numbers;
     if (!fast && !row->any) ++row;
     const Launch<T> launch = fast ? row->fast[a == Reads::along_p][b == Reads::along_p] : row->any;
 
-    const auto whole = [](int64_t count) { return count % lanes<T> == 0; };
     const bool c_vectors = g.c.column_stride == 1 && whole(g.n) && whole(g.c.row_stride) &&
                            whole(g.c_batch_stride) && uintptr_t(g.c.data) % 16 == 0;
     const int64_t pitch = divide_up(g.n, lanes<T>) * lanes<T>, down = divide_up(g.m, row->rows);
