@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -57,14 +58,88 @@ def test_whole_numbers_match_bit_for_bit(device: Any, shape: tuple[int, int, int
     np.testing.assert_array_equal(out, expected)
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize(("m", "n", "k"), [(700, 1300, 18), (650, 512, 16)])
-def test_the_large_tiles(device: Any, m: int, n: int, k: int, dtype: type) -> None:
-    """96 tiles of the largest and more, with edges and without."""
-    a, b = whole(m, k).astype(dtype), whole(k, n, seed=1).astype(dtype)
-    out = garbage(m, n, dtype=dtype)
-    device.gemm(out, a, b)
-    np.testing.assert_array_equal(out, a.astype(np.float64) @ b)
+def laid_out(x: np.ndarray, layout: str) -> np.ndarray:
+    """The same matrices: t, each column adjacent in memory; s, neither rows nor columns; and with adjacent rows, which
+    are an odd number apart (u), 8 and more apart but begin at an odd address (o), or at multiples of 16 bytes (p).
+    """
+    if layout == "t":
+        return np.ascontiguousarray(x.transpose(0, 2, 1)).transpose(0, 2, 1)
+    if layout == "s":
+        return np.repeat(x, 2, axis=2)[:, :, ::2]
+    columns = x.shape[2]
+    behind = {"n": 0, "u": 1 + columns % 2, "o": 7 - columns % 4, "p": 8 - columns % 4}[layout]
+    before = int(layout == "o")
+    return np.pad(x, ((0, 0), (0, 0), (before, behind)))[:, :, before : before + columns]
+
+
+# (batch, M, N, K) of 48 tiles and more of 64 x 64, with 96 of the largest: there each layout has a kernel of its own.
+# K ends in, at and behind a panel, of 16 or 8, and there are none, one or two between the first panel and the last.
+@pytest.mark.parametrize("layouts", ["nn", "nt", "tn", "tt", "su", "ts", "uo", "np"])
+@pytest.mark.parametrize("shape", [(12, 65, 68, 33), (48, 64, 64, 16), (12, 66, 65, 20), (24, 36, 72, 49)], ids=str)
+def test_middle_tiles_in_each_layout(device: Any, shape: tuple[int, int, int, int], layouts: str) -> None:
+    batch, m, n, k = shape
+    a, b = whole(batch, m, k), whole(batch, k, n, seed=1)
+    for dtype in FLOATS:
+        out = garbage(batch, m, n, dtype=dtype)
+        device.gemm(out, laid_out(a.astype(dtype), layouts[0]), laid_out(b.astype(dtype), layouts[1]))
+        np.testing.assert_array_equal(out, a @ b)
+
+
+@pytest.mark.parametrize("layouts", ["nn", "nt", "tn", "tt"])
+def test_the_large_tiles(device: Any, layouts: str) -> None:
+    """96 tiles, a row of them at the edge of C; the order of threads differs from case to case."""
+    for dtype, m, n, k in ((np.float32, 1028, 1284, 33), (np.float64, 1028, 644, 17)):
+        a, b = whole(1, m, k), whole(1, k, n, seed=1)
+        out = garbage(1, m, n, dtype=dtype)
+        device.set_order("reverse" if layouts[0] == "n" else "shuffled", 1)
+        device.gemm(out, laid_out(a.astype(dtype), layouts[0]), laid_out(b.astype(dtype), layouts[1]))
+        device.set_order("forward")
+        np.testing.assert_array_equal(out, a @ b)
+
+
+def coarse(*shape: int, seed: int) -> np.ndarray:
+    """float32 whose products, and sums of few thousand of these, float64 holds without rounding."""
+    rng = np.random.default_rng([seed, *shape])
+    return np.ldexp(rng.integers(-127, 128, shape).astype(np.float32), -rng.integers(0, 9, shape))
+
+
+def in_order(a: np.ndarray, b: np.ndarray, parts: list[int]) -> np.ndarray:
+    """The sum as gemm.cu has it: of float32, one fma after the other within each part of k, then part after part."""
+    sums = []
+    for begin, end in itertools.pairwise(parts):
+        acc = np.zeros((a.shape[0], b.shape[1]), np.float32)
+        for p in range(begin, end):
+            acc = (acc.astype(np.float64) + np.outer(a[:, p].astype(np.float64), b[p])).astype(np.float32)
+        sums.append(acc)
+    return sum(sums[1:], sums[0])
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k", "parts"),
+    [
+        (36, 40, 70, [0, 70]),
+        (3, 5, 255, [0, 255]),
+        (12, 20, 300, [0, 144, 300]),  # 18 units of 16 and a rest
+        (4, 133, 410, [0, 144, 272, 410]),  # 25 units: the first part has one more
+        (1, 1, 530, [0, 144, 272, 400, 530]),
+    ],
+)
+def test_the_order_of_the_sum_is_the_documented_one(device: Any, m: int, n: int, k: int, parts: list[int]) -> None:
+    a, b = coarse(m, k, seed=5), coarse(k, n, seed=6)
+    expected = in_order(a, b, parts)
+    assert (expected != a.astype(np.float64) @ b).any()  # it matters
+    for layouts in ("nn", "tt", "su"):
+        out = garbage(1, m, n, dtype=np.float32)
+        device.gemm(out, laid_out(a[None], layouts[0]), laid_out(b[None], layouts[1]))
+        np.testing.assert_array_equal(out[0], expected)
+
+
+def test_larger_tiles_add_in_the_same_order(device: Any) -> None:
+    a, b = coarse(65, 40, seed=7), coarse(40, 68, seed=8)
+    for layouts in ("nn", "nt", "tt", "us"):
+        out = garbage(12, 65, 68, dtype=np.float32)
+        device.gemm(out, laid_out(a[None], layouts[0]), laid_out(b[None], layouts[1]))
+        np.testing.assert_array_equal(out, np.broadcast_to(in_order(a, b, [0, 40]), out.shape))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -16,22 +16,18 @@ namespace {
 template <class T>
 constexpr int lanes = 16 / sizeof(T);
 
+constexpr int64_t unit = 16;  // of k, which is cut at multiples of it; no panel is deeper
+
 template <class T>
 struct GemmTask {
     Gemm<T> g;
     bool c_vectors;  // the rows of C consist of whole vectors of 16 bytes
     bool down_on_x;  // the grid's x runs over rows of tiles, y over columns; else the other way
-    int64_t parts;  // of k, each of `steps` times 16 products, the first `longer` of 16 more, the last of the
-                    // rest
-    int64_t steps, longer;
-    T* partial;     // [parts][batch][m][pitch], null if there is but one part
-    int64_t pitch;  // n, rounded up to whole vectors
+    int64_t parts;   // of k, each of so many units, the first `longer` of one more, the last also of the rest
+    int64_t units, longer;
 
     __device__ int64_t begin(int64_t s) const {
-        return s == parts ? g.k : (s * steps + (s < longer ? s : longer)) * 16;
-    }
-    __device__ T* partial_row(int64_t part_and_batch, int64_t row) const {
-        return partial + (part_and_batch * g.m + row) * pitch;
+        return s == parts ? g.k : (s * units + (s < longer ? s : longer)) * unit;
     }
 };
 
@@ -74,7 +70,7 @@ __device__ __forceinline__ void finish(const GemmTask<T>& task, int64_t batch, i
         each([&](int l, T& value) { to[l * g.c.column_stride] = value; });
 }
 
-// Grid: the tiles of C; on z the parts of k times the batch.
+// Grid: the tiles of C; on z the parts of k times the batch, in the order in which C lies in memory.
 template <class T, class Tile, Reads a_reads, Reads b_reads>
 __global__ void __launch_bounds__(Tile::threads, 2048 / sizeof(T) / Tile::threads)
     gemm_tiles(const GemmTask<T> task) {
@@ -97,26 +93,25 @@ __global__ void __launch_bounds__(Tile::threads, 2048 / sizeof(T) / Tile::thread
     for_each_group<T, Tile>(acc, [&](int i, int j, auto& values) {
         const int64_t row = i0() + i, column = j0() + j;
         if (row >= g.m || column >= g.n) return;
-        if (task.partial)
-            *reinterpret_cast<Group<T, Tile::group>*>(task.partial_row(blockIdx.z, row) + column) = values;
-        else
-            finish(task, blockIdx.z, row, column, values);
+        finish(task, blockIdx.z, row, column, values);
     });
 }
 
-// The partial sums, added in the order of the parts. Grid: groups of columns, rows of C, the batch.
+// The partial sums [parts][batch][m][pitch], added in the order of the parts. Grid: groups of columns, rows
+// of C, the batch.
 constexpr unsigned sum_across = 32, sum_down = 4;
 template <class T>
-__global__ void __launch_bounds__(sum_across* sum_down) gemm_sum_parts(const GemmTask<T> task) {
+__global__ void __launch_bounds__(sum_across* sum_down)
+    gemm_sum_parts(const GemmTask<T> task, const T* partial, int64_t pitch) {
     using Numbers = Group<T, lanes<T>>;
     const int64_t column = (int64_t(blockIdx.x) * sum_across + threadIdx.x) * lanes<T>;
     if (column >= task.g.n) return;
     int64_t row = int64_t(blockIdx.y) * sum_down + threadIdx.y;
     for (; row < task.g.m; row += int64_t(gridDim.y) * sum_down) {
+        const T* from = partial + (blockIdx.z * task.g.m + row) * pitch + column;
         Numbers sum = {};
 #pragma unroll 2
-        for (int64_t part = 0; part < task.parts; ++part) {
-            const T* const from = task.partial_row(part * task.g.batch + blockIdx.z, row) + column;
+        for (int64_t part = 0; part < task.parts; ++part, from += task.g.batch * task.g.m * pitch) {
             const Numbers more = *reinterpret_cast<const Numbers*>(from);
 #pragma unroll
             for (int l = 0; l < lanes<T>; ++l) sum.v[l] += more.v[l];
@@ -137,9 +132,8 @@ template <class T>
 struct TileRow {
     int64_t least_m, least_n, least_tiles;  // the last over the whole batch
     int rows, columns, threads;
-    Launch<T> fast[2]
-                  [2];  // A (B) read by vectors, along p; null: the tile is for products too small for that
-    Launch<T> any;      // null: the next tile does it
+    Launch<T> fast[2][2];  // A (B) read by vectors, along p; null: the products are too small for that
+    Launch<T> any;         // null: the next tile does it
 };
 template <class T, int rows, int columns, int thread_rows, int thread_columns, bool has_fast, bool has_any>
 constexpr TileRow<T> tile_row(int64_t least_m, int64_t least_n, int64_t least_tiles) {
@@ -147,16 +141,15 @@ constexpr TileRow<T> tile_row(int64_t least_m, int64_t least_n, int64_t least_ti
     using Tile = ProductTile<rows, columns, 64 / sizeof(T), thread_rows, thread_columns, lanes<T>>;
     TileRow<T> row{least_m, least_n, least_tiles, rows, columns, Tile::threads, {}, nullptr};
     if constexpr (has_fast) {
-        row.fast[0][0] = launch<T, Tile, vectors, vectors>,
+        row.fast[0][0] = launch<T, Tile, vectors, vectors>;
         row.fast[0][1] = launch<T, Tile, vectors, along_p>;
-        row.fast[1][0] = launch<T, Tile, along_p, vectors>,
+        row.fast[1][0] = launch<T, Tile, along_p, vectors>;
         row.fast[1][1] = launch<T, Tile, along_p, along_p>;
     }
     if constexpr (has_any) row.any = launch<T, Tile, numbers, numbers>;
     return row;
 }
-// The first row that a product reaches is taken. 8 x 8 doubles, and what they are made of, would not fit in a
-// thread.
+// The first row that a product reaches is taken. 8 x 8 doubles do not fit into a thread's registers.
 template <class T>
 constexpr int widest = 512 / sizeof(T);
 template <class T>
@@ -188,7 +181,7 @@ void run(const Gemm<T>& g) {
     const int64_t wanted = std::min(enough_threads / (tiles(*row) * row->threads), g.k / least_part);
     const int64_t parts = std::max(wanted, g.k / most_part + 1);
 
-    const bool whole_panels = g.k >= least_part;
+    const bool whole_panels = g.k >= unit;
     const Reads a =
         reads_of(g.a.data, g.a.row_stride, g.a.column_stride, g.a_batch_stride, g.m, whole_panels);
     const Reads b =
@@ -200,18 +193,23 @@ void run(const Gemm<T>& g) {
     const auto whole = [](int64_t count) { return count % lanes<T> == 0; };
     const bool c_vectors = g.c.column_stride == 1 && whole(g.n) && whole(g.c.row_stride) &&
                            whole(g.c_batch_stride) && uintptr_t(g.c.data) % 16 == 0;
-    const int64_t pitch = divide_up(g.n, lanes<T>) * lanes<T>, down = divide_up(g.m, row->rows);
-    const int64_t across = divide_up(g.n, row->columns);
-    const Scratch<T> partial(parts > 1 ? parts * g.batch * g.m * pitch : 0);
-    const GemmTask<T> task{
-        g, c_vectors, down >= across, parts, g.k / 16 / parts, g.k / 16 % parts, partial.data(), pitch};
+    const int64_t down = divide_up(g.m, row->rows), across = divide_up(g.n, row->columns);
+    const GemmTask<T> task{g, c_vectors, down >= across, parts, g.k / unit / parts, g.k / unit % parts};
     // Both sides cannot have more tiles than fit on y: no memory would hold such a C.
-    launch(task, dim3(unsigned(std::max(down, across)), unsigned(std::min(down, across)),
-                      unsigned(parts * g.batch)));
-    if (parts == 1) return;
-    const dim3 grid(unsigned(divide_up(pitch, sum_across * lanes<T>)),
+    const dim3 tiles_parts_batch(unsigned(std::max(down, across)), unsigned(std::min(down, across)),
+                                 unsigned(parts * g.batch));
+    if (parts == 1) return launch(task, tiles_parts_batch);
+
+    const int64_t pitch = divide_up(g.n, lanes<T>) * lanes<T>;
+    const Scratch<T> partial(parts * g.batch * g.m * pitch);
+    GemmTask<T> of_parts = task;
+    of_parts.g.c = {partial.data(), pitch, 1}, of_parts.g.c_batch_stride = g.m * pitch,
+    of_parts.c_vectors = true;
+    of_parts.g.alpha = 1, of_parts.g.beta = 0, of_parts.g.epilogue = {};
+    launch(of_parts, tiles_parts_batch);
+    const dim3 sums(unsigned(divide_up(pitch, sum_across * lanes<T>)),
                     unsigned(std::min(divide_up(g.m, sum_down), most_on_z)), unsigned(g.batch));
-    LAUNCH(gemm_sum_parts<T>, grid, dim3(sum_across, sum_down), 0, task);
+    LAUNCH(gemm_sum_parts<T>, sums, dim3(sum_across, sum_down), 0, task, partial.data(), pitch);
 }
 
 }  // namespace

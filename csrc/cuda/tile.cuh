@@ -111,9 +111,13 @@ __device__ __forceinline__ void for_each_group(T (&acc)[Tile::thread_rows][Tile:
 #pragma unroll 1
     for (int i = 0; i < Tile::thread_rows; ++i) {
 #pragma unroll
-        for (int j = 0; j < Tile::thread_columns; j += Tile::group)
-            use(Tile::row(i), Tile::column(j), *reinterpret_cast<Group<T, Tile::group>*>(&acc[0][j]));
-            // Registers have no index that could be computed: the next row moves to the front.
+        for (int j = 0; j < Tile::thread_columns; j += Tile::group) {
+            Group<T, Tile::group> numbers;
+#pragma unroll
+            for (int l = 0; l < Tile::group; ++l) numbers.v[l] = acc[0][j + l];
+            use(Tile::row(i), Tile::column(j), numbers);
+        }
+        // Registers have no index that could be computed: the next row moves to the front.
 #pragma unroll
         for (int r = 0; r + 1 < Tile::thread_rows; ++r)
 #pragma unroll
