@@ -148,8 +148,8 @@ void Operation::check_overlap() const {
     }
 }
 
-void Operation::show(Visible& visible) const {
 #ifdef TINYGRAD_NM_EMULATED
+void Operation::show(Visible& visible) const {
     const auto show_all = [&](const List& list, size_t count) {
         for (size_t i = 0; i < count; ++i) {
             const Extent e = extent(list[i].array_read);
@@ -158,10 +158,7 @@ void Operation::show(Visible& visible) const {
     };
     show_all(inputs_, input_count_);
     show_all(outputs_, output_count_);
-    visible.watch();
-#else
-    (void)visible;
-#endif
 }
+#endif
 
 }  // namespace tinygrad_nm

@@ -147,9 +147,11 @@ class Operation {
     template <class F>
     void run(double work, F&& kernel) const {
         check_overlap();
-        if (work < gil_work) return run_visible(kernel);
+        Visible visible;
+        if constexpr (Visible::is_wanted) show(visible);
+        if (work < gil_work) return visible.run(name_, kernel);
         py::gil_scoped_release release;
-        run_visible(kernel);
+        visible.run(name_, kernel);
     }
 
   private:
@@ -167,17 +169,6 @@ class Operation {
         list.at(count++) = {argument, array, use, array};
     }
 
-    template <class F>
-    void run_visible(F&& kernel) const {
-        if constexpr (watched) {
-            Visible visible;
-            show(visible);
-            kernel();
-            visible.check_results(name_);
-        } else {
-            kernel();
-        }
-    }
     void show(Visible& visible) const;
 
     template <class T>
