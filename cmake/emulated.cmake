@@ -1,45 +1,91 @@
 # The emulated CUDA device: each .cu file compiled by the host's compiler for each architecture, once to run fast, and
-# once with every access of memory reported to the device (csrc/cuda/emulation/watch.cpp).
-set(emulation_sources
-  csrc/shared/checked.cpp
-  csrc/shared/dispatch.cpp
-  csrc/shared/dropout.cpp
-  csrc/shared/loss.cpp
+# once with every access of memory reported to the device (csrc/cuda/emulation/sanitizer.cpp).
+option(TINYGRAD_NM_COVERAGE "Count the lines that CUDA kernels run on the strict emulated device" OFF)
+
+set(machine_sources_FAST
+  csrc/cuda/emulation/block.cpp
   csrc/cuda/emulation/fibre.cpp
   csrc/cuda/emulation/machine.cpp
   csrc/cuda/emulation/memory.cpp
-  csrc/cuda/emulation/isas.cpp
-  csrc/cuda/emulation/module.cpp)
+  csrc/cuda/emulation/site.cpp)
+set(machine_sources_STRICT
+  ${machine_sources_FAST}
+  csrc/cuda/emulation/sanitizer.cpp
+  csrc/cuda/emulation/watch.cpp)
 
-# add_emulated(<module> [STRICT])
-function(add_emulated name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "STRICT" "" "")
-  set(sources ${emulation_sources} ${bindings_sources})
-  set(definitions TINYGRAD_NM_EMULATED TINYGRAD_NM_MODULE=${name})
-  set(watch "")
-  set(extras "")
-  if(arg_STRICT)
-    list(APPEND sources csrc/cuda/emulation/watch.cpp)
-    list(APPEND definitions TINYGRAD_NM_STRICT)
-    set(watch -fsanitize=thread,alignment -g1)
-    set(extras NO_EXTRAS)  # not stripped: its errors name source lines
-  endif()
-  pybind11_add_module(${name} MODULE ${extras} ${sources})
-  target_include_directories(${name} PRIVATE csrc)
-  target_compile_definitions(${name} PRIVATE ${definitions})
-  target_compile_options(${name} PRIVATE ${flags} -Wall -Wextra -Wno-unknown-pragmas)
+set(definitions_FAST TINYGRAD_NM_EMULATED)
+set(definitions_STRICT TINYGRAD_NM_EMULATED TINYGRAD_NM_STRICT)
+# The compiler reports accesses as the source has them, and calls stay where they are, for the lines in messages.
+set(kernel_flags_STRICT
+  -fsanitize=thread,alignment,bounds -fno-threadsafe-statics -fno-tree-vectorize -fno-optimize-sibling-calls
+  $<$<NOT:$<CONFIG:Debug,RelWithDebInfo>>:-g1>
+  $<$<CXX_COMPILER_ID:GNU>:-fno-crossjumping>
+  $<$<CXX_COMPILER_ID:GNU>:-fno-tree-tail-merge>)
+if(TINYGRAD_NM_COVERAGE)
+  list(APPEND definitions_STRICT TINYGRAD_NM_COVERAGE)
+  list(APPEND kernel_flags_STRICT --coverage)
+endif()
+
+foreach(mode FAST STRICT)
+  add_library(emulated_${mode} INTERFACE)
+  target_include_directories(emulated_${mode} INTERFACE csrc)
+  target_compile_definitions(emulated_${mode} INTERFACE ${definitions_${mode}})
+  target_compile_options(emulated_${mode} INTERFACE ${flags} -Wall -Wextra -Wno-unknown-pragmas)
+  add_library(emulated_machine_${mode} OBJECT ${machine_sources_${mode}})
+  target_link_libraries(emulated_machine_${mode} PRIVATE emulated_${mode})
+endforeach()
+
+# add_emulated_kernels(<target> <FAST or STRICT> <.cu file>...): gives a module or a program kernels, and the device.
+function(add_emulated_kernels target mode)
+  set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX)
+  # The kernels come last: of an inline function that others have too, the linker keeps the copy that is not watched.
+  target_link_libraries(${target} PRIVATE
+    emulated_${mode} $<TARGET_OBJECTS:emulated_machine_${mode}> ${CMAKE_DL_LIBS})
   foreach(architecture 750 800)
-    add_library(${name}_${architecture} OBJECT ${cuda_sources})
-    set_source_files_properties(${cuda_sources} PROPERTIES LANGUAGE CXX)
-    target_include_directories(${name}_${architecture} PRIVATE csrc)
-    target_compile_definitions(${name}_${architecture} PRIVATE ${definitions} __CUDA_ARCH__=${architecture})
-    target_compile_options(${name}_${architecture} PRIVATE
-      -x c++ -O2 ${flags} ${watch} -Wall -Wextra -Wno-unknown-pragmas)
-    target_link_libraries(${name} PRIVATE $<TARGET_OBJECTS:${name}_${architecture}>)
+    add_library(${target}_${architecture} OBJECT ${ARGN})
+    target_link_libraries(${target}_${architecture} PRIVATE emulated_${mode})
+    target_compile_definitions(${target}_${architecture} PRIVATE __CUDA_ARCH__=${architecture})
+    target_compile_options(${target}_${architecture} PRIVATE
+      -x c++ $<$<NOT:$<CONFIG:Debug>>:-O2> ${kernel_flags_${mode}})
+    target_link_libraries(${target} PRIVATE $<TARGET_OBJECTS:${target}_${architecture}>)
   endforeach()
-  target_link_libraries(${name} PRIVATE ${CMAKE_DL_LIBS})
+  if(TINYGRAD_NM_COVERAGE)
+    target_link_options(${target} PRIVATE --coverage)
+  endif()
+endfunction()
+
+# Without extras of pybind11: line tables must stay in the strict module.
+function(add_emulated_module name mode)
+  pybind11_add_module(${name} MODULE NO_EXTRAS
+    csrc/shared/checked.cpp
+    csrc/shared/dispatch.cpp
+    csrc/shared/dropout.cpp
+    csrc/shared/loss.cpp
+    csrc/cuda/emulation/isas.cpp
+    csrc/cuda/emulation/module.cpp
+    ${bindings_sources})
+  target_compile_definitions(${name} PRIVATE TINYGRAD_NM_MODULE=${name})
+  add_emulated_kernels(${name} ${mode} ${cuda_sources})
   install(TARGETS ${name} LIBRARY DESTINATION tinygrad_nm)
 endfunction()
 
-add_emulated(_cuda_emulated)
-add_emulated(_cuda_emulated_strict STRICT)
+if(TINYGRAD_NM_BINDINGS)
+  add_emulated_module(_cuda_emulated FAST)
+  pybind11_strip(_cuda_emulated)
+  add_emulated_module(_cuda_emulated_strict STRICT)
+endif()
+
+# The device's own tests: emulation_tests, strict, and emulation_tests_fast.
+if(TINYGRAD_NM_TESTS)
+  foreach(test emulation_tests:STRICT emulation_tests_fast:FAST)
+    string(REPLACE ":" ";" test ${test})
+    list(POP_BACK test mode)
+    add_executable(${test} tests/cuda/main.cpp)
+    target_include_directories(${test} PRIVATE tests)
+    add_emulated_kernels(${test} ${mode} ${emulation_test_sources})
+    foreach(architecture 750 800)
+      target_include_directories(${test}_${architecture} PRIVATE tests)
+    endforeach()
+    add_test(NAME ${test} COMMAND ${test})
+  endforeach()
+endif()

@@ -108,12 +108,11 @@ void Operation::check_overlap() const {
     }
 }
 
-void Operation::begin(KernelScope& scope) const {
+void Operation::show(KernelScope& scope) const {
     for (size_t i = 0; i < input_count_; ++i)
         scope.add(inputs_[i].argument, inputs_[i].array_read, inputs_[i].use);
     for (size_t i = 0; i < output_count_; ++i)
         scope.add(outputs_[i].argument, outputs_[i].array_read, outputs_[i].use);
-    scope.begin();
 }
 
 }  // namespace tinygrad_nm

@@ -129,11 +129,12 @@ class Operation {
     template <class F>
     void run_in_scope(F&& kernel) const {
         KernelScope scope(name_);
-        if constexpr (KernelScope::wants_arrays) begin(scope);
+        if constexpr (KernelScope::wants_arrays) show(scope);
+        scope.begin();
         kernel();
         scope.end();
     }
-    void begin(KernelScope& scope) const;
+    void show(KernelScope& scope) const;
 
     RawArray read(const char* argument, py::handle value) const {
         if constexpr (RawArray::slow_to_read)

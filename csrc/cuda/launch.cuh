@@ -17,22 +17,26 @@
 #endif
 
 // T name[dimensions], one for the block.
-#define SHARED(T, name, ...)                                                              \
-    static const char name##_variable = 0;                                                \
-    T(&name)                                                                              \
-    __VA_ARGS__ = *static_cast<T(*) __VA_ARGS__>(::tinygrad_nm::emulation::static_shared( \
-        &name##_variable, sizeof(T __VA_ARGS__), alignof(T) < 16 ? 16 : alignof(T), sizeof(T), #name))
-#define DYNAMIC_SHARED(T, name) \
-    T* const name = static_cast<T*>(::tinygrad_nm::emulation::dynamic_shared(sizeof(T)))
+#define SHARED(T, name, ...)                                                                \
+    static const char name##_variable = 0;                                                  \
+    T(&name)                                                                                \
+    __VA_ARGS__ = *static_cast<T(*) __VA_ARGS__>(::tinygrad_nm::emulation::static_shared(   \
+        {&name##_variable, #name, sizeof(T __VA_ARGS__), alignof(T) < 16 ? 16 : alignof(T), \
+         ::tinygrad_nm::emulation::record_size<T>},                                         \
+        {nullptr, ::tinygrad_nm::emulation::Line::here()}))
+#define DYNAMIC_SHARED(T, name)                                               \
+    T* const name = static_cast<T*>(::tinygrad_nm::emulation::dynamic_shared( \
+        ::tinygrad_nm::emulation::record_size<T>, {nullptr, ::tinygrad_nm::emulation::Line::here()}))
 #define COPY_ASYNC(bytes, shared, global)                                             \
-    [](void* to, const void* from) __attribute__((noinline, no_sanitize("thread"))) { \
-        ::tinygrad_nm::emulation::copy_async(to, from, bytes, TINYGRAD_NM_SITE);      \
+    [](void* to, const void* from) __attribute__((noinline)) TINYGRAD_NM_UNWATCHED {  \
+        ::tinygrad_nm::emulation::copy_async(to, from, bytes, {TINYGRAD_NM_ADDRESS}); \
     }                                                                                 \
     (shared, global)
 #define COMMIT_COPIES() ::tinygrad_nm::emulation::commit_copies()
-#define WAIT_COPIES(newest_left) ::tinygrad_nm::emulation::wait_copies(newest_left, nullptr)
-#define LAUNCH(kernel, grid, block, shared, ...) \
-    ::tinygrad_nm::launch_kernel(#kernel, kernel, grid, block, shared, __CUDA_ARCH__ / 10, __VA_ARGS__)
+#define WAIT_COPIES(newest_left) ::tinygrad_nm::emulation::wait_copies(newest_left)
+#define LAUNCH(kernel, grid, block, shared, ...)                       \
+    ::tinygrad_nm::launch_kernel(#kernel, kernel, grid, block, shared, \
+                                 __CUDA_ARCH__ / 10 __VA_OPT__(, ) __VA_ARGS__)
 #else
 #include <cuda_pipeline.h>
 #include <cuda_runtime.h>
@@ -93,6 +97,7 @@ inline unsigned blocks_for(int64_t count, int64_t per_block) {
 // before the wait. Both addresses must be multiples of `bytes`.
 template <int bytes>
 __device__ __forceinline__ void copy_bytes(void* shared, const void* global) {
+    static_assert(bytes == 4 || bytes == 8 || bytes == 16);
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     COPY_ASYNC(bytes, shared, global);
 #else

@@ -1,6 +1,8 @@
-// A test framework of one page: TEST(name) { CHECK(...); } registers and runs itself in main.cpp.
+// A test framework of one page: TEST(name) { CHECK(...); } registers itself, and run_tests() runs it.
 #pragma once
 #include <cstdio>
+#include <cstring>
+#include <exception>
 #include <sstream>
 #include <string>
 #include <type_traits>
@@ -36,13 +38,37 @@ std::string pair_text(const char* text, const A& a, const B& b) {
     return s.str();
 }
 
+// Runs the tests whose name contains one of the parts, all without parts, and ends with a line of numbers and
+// `where`. Returns main's result.
+inline int run_tests(int part_count, const char* const* parts, const std::string& where) {
+    int run = 0;
+    for (const Test& test : tests()) {
+        bool chosen = part_count == 0;
+        for (int i = 0; i < part_count; ++i) chosen = chosen || std::strstr(test.name, parts[i]);
+        if (!chosen) continue;
+        const long before = failures;
+        try {
+            test.run();
+        } catch (const std::exception& e) {
+            report(false, test.name, 0, std::string("exception: ") + e.what());
+        }
+        std::printf("%s %s\n", failures == before ? "ok    " : "FAILED", test.name);
+        std::fflush(stdout);
+        ++run;
+    }
+    std::printf("%d tests, %ld checks, %ld failures, %ld not run, %s\n", run, checks, failures, skipped,
+                where.c_str());
+    return failures || !run;
+}
+
 }  // namespace kernel_tests
 
-#define TEST(name)                                                     \
-    static void test_##name();                                         \
-    [[maybe_unused]] static const bool registered_##name =             \
-        (kernel_tests::tests().push_back({#name, test_##name}), true); \
+#define NAMED_TEST(text, name)                                        \
+    static void test_##name();                                        \
+    [[maybe_unused]] static const bool registered_##name =            \
+        (kernel_tests::tests().push_back({text, test_##name}), true); \
     static void test_##name()
+#define TEST(name) NAMED_TEST(#name, name)
 
 #define CHECK(condition) kernel_tests::report(bool(condition), __FILE__, __LINE__, #condition)
 // With a message (anything that converts to std::string, made only on failure) that says which case it was.

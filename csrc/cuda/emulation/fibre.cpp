@@ -2,20 +2,18 @@
 
 #include <sys/mman.h>
 
-#include <cstdint>
-#include <cstdlib>
 #include <new>
 
-// tinygrad_nm_switch_stack(save, load): stores what the calling convention keeps on the stack, the stack
-// pointer at *save, and goes on where `load` was stored.
-extern "C" void tinygrad_nm_switch_stack(void** save, void* load);
+// tinygrad_nm_switch(save, load) puts the registers that a function must keep on the stack, the stack pointer
+// into *save, and goes on where `load` was saved.
+extern "C" void tinygrad_nm_switch(void** save, void* load);
 #if defined(__x86_64__)
 asm(R"(
 .text
-.type tinygrad_nm_switch_stack, @function
-.hidden tinygrad_nm_switch_stack
-.globl tinygrad_nm_switch_stack
-tinygrad_nm_switch_stack:
+.type tinygrad_nm_switch, @function
+.hidden tinygrad_nm_switch
+.globl tinygrad_nm_switch
+tinygrad_nm_switch:
     push %rbp
     push %rbx
     push %r12
@@ -31,16 +29,16 @@ tinygrad_nm_switch_stack:
     pop %rbx
     pop %rbp
     ret
-.size tinygrad_nm_switch_stack, . - tinygrad_nm_switch_stack
+.size tinygrad_nm_switch, . - tinygrad_nm_switch
 )");
-constexpr int kept_words = 6, return_word = 6;
+constexpr int words = 7, return_word = 6, above = 1;  // on entry the stack is 8 beside a multiple of 16
 #elif defined(__aarch64__)
 asm(R"(
 .text
-.type tinygrad_nm_switch_stack, %function
-.hidden tinygrad_nm_switch_stack
-.globl tinygrad_nm_switch_stack
-tinygrad_nm_switch_stack:
+.type tinygrad_nm_switch, %function
+.hidden tinygrad_nm_switch
+.globl tinygrad_nm_switch
+tinygrad_nm_switch:
     sub sp, sp, #160
     stp x19, x20, [sp]
     stp x21, x22, [sp, #16]
@@ -67,51 +65,41 @@ tinygrad_nm_switch_stack:
     ldp d14, d15, [sp, #144]
     add sp, sp, #160
     ret
-.size tinygrad_nm_switch_stack, . - tinygrad_nm_switch_stack
+.size tinygrad_nm_switch, . - tinygrad_nm_switch
 )");
-constexpr int kept_words = 20, return_word = 11;
+constexpr int words = 20, return_word = 11, above = 0;
 #else
 #error "the emulated device needs a switch of stacks for this processor"
 #endif
 
 namespace tinygrad_nm::emulation {
-namespace {
-thread_local Fibre* starting = nullptr;
-}
 
 Fibre::Fibre() {
-    void* p =
-        mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* p = mmap(nullptr, guard + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
     memory_ = static_cast<unsigned char*>(p);
+    mprotect(memory_, guard, PROT_NONE);
+    // Were all stacks to begin at the same place of their pages, they would push each other out of the cache.
+    static size_t count = 0;
+    constexpr size_t step = 5 * 64, page = 4096;
+    top_ = memory_ + guard + size - count++ * step % page;
 }
 Fibre::~Fibre() {
-    munmap(memory_, size_);
+    munmap(memory_, guard + size);
 }
 
-void Fibre::first(Fibre* fibre) {
-    fibre->entry_(fibre->argument_);
-    abort();  // an entry leaves, it does not return
-}
-
-void Fibre::start(void (*entry)(void*), void* argument) {
-    entry_ = entry, argument_ = argument;
-    void** top = reinterpret_cast<void**>(memory_ + size_) - 4;  // a multiple of 16
-#if defined(__x86_64__)
-    --top;  // as after a call
-#endif
-    top -= kept_words + (return_word == kept_words ? 1 : 0);
-    for (int i = 0; i < kept_words; ++i) top[i] = nullptr;
-    top[return_word] = reinterpret_cast<void*>(+[] { first(starting); });
+void Fibre::start(void (*entry)()) {
+    void** top = reinterpret_cast<void**>(top_) - above - words;
+    for (int i = 0; i < words + above; ++i) top[i] = nullptr;
+    top[return_word] = reinterpret_cast<void*>(entry);
     here_ = top;
 }
-
 void Fibre::resume() {
-    starting = this;
-    tinygrad_nm_switch_stack(&caller_, here_);
+    tinygrad_nm_switch(&caller_, here_);
 }
 void Fibre::leave() {
-    tinygrad_nm_switch_stack(&here_, caller_);
+    tinygrad_nm_switch(&here_, caller_);
 }
 
 }  // namespace tinygrad_nm::emulation

@@ -1,5 +1,5 @@
-// Scratch memory of the emulated device. All its bytes are ones, so that every number in it is NaN or -1
-// before it is written.
+// Scratch memory of the emulated device. All its bytes are ones at first, so that every number in it is NaN
+// or -1.
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -14,7 +14,12 @@ void* memory_of_device(size_t bytes, size_t element) {
     void* const memory = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
     if (!memory) throw std::bad_alloc();
     memset(memory, 0xff, bytes);
-    emulation::watch_memory(memory, bytes, element, false, "scratch memory");
+    emulation::watch_memory({.name = "scratch memory",
+                             .begin = static_cast<const char*>(memory),
+                             .bytes = bytes,
+                             .element = element,
+                             .written = false,
+                             .writable = true});
     return memory;
 }
 

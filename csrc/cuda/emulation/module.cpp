@@ -16,6 +16,7 @@ void set_order(const std::string& name, unsigned seed) {
     using emulation::Order;
     constexpr std::pair<const char*, Order> orders[] = {
         {"forward", Order::forward}, {"reverse", Order::reverse}, {"shuffled", Order::shuffled}};
+    const auto device = emulation::lock_device();
     for (const auto& [known, order] : orders)
         if (name == known) return emulation::set_order(order, seed);
     throw std::invalid_argument("set_order: unknown order '" + name + "', use forward, reverse or shuffled");
@@ -30,5 +31,11 @@ PYBIND11_MODULE(TINYGRAD_NM_MODULE, m) {
     m.attr("strict") = emulation::strict;
     m.def("set_order", &set_order, py::arg("order"), py::arg("seed") = 0,
           "Run blocks, and threads between barriers, 'forward', in 'reverse', or 'shuffled' by the seed.");
-    m.def("launches", &emulation::launches, "How often each kernel was launched, by its name in the source.");
+    m.def(
+        "launches",
+        [] {
+            const auto device = emulation::lock_device();
+            return std::map<std::string, long>(emulation::launches().begin(), emulation::launches().end());
+        },
+        "How often each __global__ function was launched, by its name in the source.");
 }

@@ -1,264 +1,290 @@
-// The watch of a strict build. Kernels are compiled with -fsanitize=thread, so that the compiler calls the
-// functions at the end of this file for every access; they are ours, not the sanitizer's.
-//
-// Memory is known by its elements. Of each we keep who last wrote it and who last read it, where "who" is a
-// serial number of the block's run, the number of barriers it had passed, and the thread. Two accesses, one
-// of them a write, race if they are of different blocks of one launch, or of different threads of a block
-// with no barrier in between.
+// The watch of a strict build: finds the memory of an access, and checks it. The compiler reports the
+// accesses to sanitizer.cpp.
 #include "cuda/emulation/watch.h"
 
-#include <dlfcn.h>
+#include <link.h>
 
 #include <algorithm>
-#include <cstdint>
-#include <cstdio>
 #include <map>
-#include <mutex>
+#include <memory>
 #include <vector>
 
-#include "cuda/emulation/fibre.h"
 #include "cuda/emulation/machine.h"
+#include "cuda/emulation/record.h"
 
 namespace tinygrad_nm::emulation {
 namespace {
 
-struct Who {
-    uint32_t block = 0;  // serial number of its run; 0: nobody
-    uint16_t phase = 0, thread = 0;
-    bool operator==(const Who&) const = default;
-};
-
-struct Element {
-    Who write, read;
-    bool written = false, pending = false;
-    bool many_blocks = false, many_threads = false;  // have read it: in this launch, in this phase
-    bool atomic = false;                             // the last write
-};
-
 struct Memory {
-    size_t bytes, element;
     std::string name;
-    std::vector<Element> elements;
+    uintptr_t begin = 0;
+    size_t bytes = 0;
+    unsigned shift = 0;  // bytes of an element: 1 << shift
+    bool written = true, writable = false;
+    bool shared = false;        // an access of an earlier block means nothing
+    Record* records = nullptr;  // of each element; null: anyone may read it
+    std::unique_ptr<Record[]> own = nullptr;
+
+    size_t elements() const { return (bytes + (size_t(1) << shift) - 1) >> shift; }
+    bool holds(uintptr_t p, size_t n) const { return p - begin < bytes && n <= bytes - (p - begin); }
 };
 
-std::map<uintptr_t, Memory> global;  // by its first byte
-std::map<uintptr_t, Memory> shared;  // of the block that runs
-uintptr_t arguments_begin = 0, arguments_end = 0, shared_begin = 0, shared_end = 0;
-uint32_t serial = 0, first_of_launch = 0;
-Who who;
-const Fibre* running = nullptr;
-std::mutex mutex;
+std::map<uintptr_t, Memory> memories;  // by the first byte
+std::vector<uintptr_t> of_launch;      // those of them that end with the launch
+Memory nothing;
+Memory* recent[256];  // by the address in the kernel, which mostly meets the memory of the time before
+std::vector<Record> shared_records(shared_capacity);
+
+Now now;
+uint64_t clock = 1;
+WarpSync warp_syncs[most_threads];
+
+// What this thread of the process may use as it likes: the stack of the kernel's thread that it runs; between
+// launches, as the host of a call, nothing of the device's; else all memory.
+struct Own {
+    uintptr_t begin = 0;
+    size_t bytes = SIZE_MAX;
+};
+constexpr Own hosts = {0, 0};
+thread_local Own own __attribute__((tls_model("initial-exec")));
+size_t operands = 0;  // memories of the call
+std::string host_fault;
+
+void add(Memory memory) {
+    const uintptr_t begin = memory.begin;
+    memories[begin] = std::move(memory);
+    std::fill(std::begin(recent), std::end(recent), &nothing);
+}
+void remove(uintptr_t begin) {
+    memories.erase(begin);
+    std::fill(std::begin(recent), std::end(recent), &nothing);
+}
+Memory* find(uintptr_t p, size_t bytes) {
+    const auto after = memories.upper_bound(p);
+    return after == memories.begin() || !std::prev(after)->second.holds(p, bytes) ? nullptr
+                                                                                  : &std::prev(after)->second;
+}
+
+// What every kernel may read: threadIdx and its like, and the constants of this module. Where coverage is
+// measured, the counters too.
+void add_constants() {
+    add({.name = "threadIdx", .begin = reinterpret_cast<uintptr_t>(&place), .bytes = sizeof place});
+    const auto add_segments = [](dl_phdr_info* image, size_t, void*) {
+        const std::vector<ElfW(Phdr)> segments(image->dlpi_phdr, image->dlpi_phdr + image->dlpi_phnum);
+        const auto holds = [&](const ElfW(Phdr) & s, const void* p) {
+            return s.p_type == PT_LOAD &&
+                   reinterpret_cast<uintptr_t>(p) - image->dlpi_addr - s.p_vaddr < s.p_memsz;
+        };
+        if (std::none_of(segments.begin(), segments.end(), [&](const auto& s) { return holds(s, &place); }))
+            return 0;
+        for (const auto& s : segments)
+            if (s.p_type == PT_LOAD && (!(s.p_flags & PF_W) || coverage))
+                add({.name = "constant memory",
+                     .begin = image->dlpi_addr + s.p_vaddr,
+                     .bytes = s.p_memsz,
+                     .writable = coverage});
+        return 1;
+    };
+    dl_iterate_phdr(add_segments, nullptr);
+}
 
 std::string bytes_text(size_t bytes) {
     return std::to_string(bytes) + (bytes == 1 ? " byte" : " bytes");
 }
 
-// The memory that holds p, or the nearest before it.
-std::map<uintptr_t, Memory>::iterator before(std::map<uintptr_t, Memory>& memories, uintptr_t p) {
-    auto found = memories.upper_bound(p);
-    return found == memories.begin() ? memories.end() : std::prev(found);
+// Where p lies beside the nearest memory, if it lies near one.
+std::string outside_text(uintptr_t p) {
+    const auto after = memories.upper_bound(p);
+    const Memory* const below = after == memories.begin() ? nullptr : &std::prev(after)->second;
+    const size_t behind = !below                            ? SIZE_MAX
+                          : p - below->begin < below->bytes ? 0
+                                                            : p - below->begin - below->bytes;
+    const size_t before = after == memories.end() ? SIZE_MAX : after->first - p;
+    if (std::min(behind, before) > size_t(1) << 20) return " where the device has no memory of this call";
+    if (before < behind) return ", " + bytes_text(before) + " before the begin of " + after->second.name;
+    const std::string end = " the end of " + below->name + ", which has " + bytes_text(below->bytes);
+    return p - below->begin < below->bytes ? " across" + end : ", " + bytes_text(behind) + " behind" + end;
 }
 
-Memory* find(uintptr_t p, size_t bytes, const char* verb, const void* site, size_t& offset) {
-    auto& memories = p >= shared_begin && p < shared_end ? shared : global;
-    const auto found = before(memories, p);
-    const std::string access = std::string(verb) + " " + bytes_text(bytes);
-    if (found == memories.end()) fail(access + " where the device has no memory", site);
-    Memory& m = found->second;
-    offset = p - found->first;
-    if (offset + bytes > m.bytes)
-        fail(access + ", " + (offset >= m.bytes ? bytes_text(offset - m.bytes) + " behind" : "beyond") +
-                 " the end of " + m.name + " of " + bytes_text(m.bytes),
-             site);
-    return &m;
+enum class Use { read, write, atomic, copy };
+constexpr const char* verbs[] = {"reads", "writes", "updates", "copies to"};
+
+[[noreturn, gnu::noinline]] void fail_outside(Use use, uintptr_t p, size_t bytes, const void* address) {
+    fail(verbs[int(use)] + (" " + bytes_text(bytes)) + outside_text(p), {address});
 }
 
-bool of_this_launch(const Who& w) {
-    return w.block >= first_of_launch;
-}
+// An element of memory in use, all that a message needs.
+struct Element {
+    const Memory& memory;
+    size_t number;
+    Use use;
+    const void* address;  // in the kernel
 
-void check_race(const Element& e, const Who& other, bool many_threads, const char* what, const Memory& m,
-                const void* site) {
-    if (!of_this_launch(other)) return;
-    if (other.block != who.block)
-        fail(std::string(what) + " of " + m.name + " without order between blocks", site);
-    if (other.phase == who.phase && (other.thread != who.thread || many_threads))
-        fail(std::string(what) + " of " + m.name +
-                 " by different threads without a barrier in between (the other: thread number " +
-                 std::to_string(other.thread) + ")",
-             site);
-    (void)e;
-}
+    [[noreturn, gnu::noinline]] void fail(const std::string& why) const {
+        emulation::fail(std::string(verbs[int(use)]) + " element " + std::to_string(number) + " of " +
+                            memory.name + ", " + why,
+                        {address});
+    }
+    // Fails if earlier accesses are not in order with this one.
+    void check_order(const Access& earlier, const char* done) const {
+        if (const Conflict c = conflict(earlier, now); c != Conflict::none) [[unlikely]]
+            fail_order(c, earlier, done);
+    }
+    [[noreturn, gnu::noinline]] void fail_order(Conflict c, const Access& earlier, const char* done) const {
+        if (c == Conflict::blocks)
+            fail(std::string("which another block has ") + done + ": blocks are in no order");
+        const std::string who = earlier.spread == Spread::thread
+                                    ? "thread " + text(index_of(earlier.thread, place.block_size)) + " has "
+                                    : "several threads have ";
+        fail("which " + who + done + ", without a barrier in between");
+    }
+};
 
-void note(Element& e, const Memory& m, bool write, bool atomic, const void* site) {
-    if (e.pending) fail("uses " + m.name + " before the asynchronous copy to it was waited for", site);
-    if (!write || atomic)
-        if (!e.written) fail("reads " + m.name + " where nothing was written", site);
-    if (!(atomic && e.atomic))
-        check_race(e, e.write, false, write ? "two writes" : "a write and a read", m, site);
-    if (write) {
-        if (e.many_blocks && of_this_launch(e.read))
-            fail("a read and a write of " + m.name + " without order between blocks", site);
-        if (!atomic || !e.atomic) check_race(e, e.read, e.many_threads, "a read and a write", m, site);
-        e.write = who, e.written = true, e.atomic = atomic;
+inline void note(Record& r, const Element& e) {
+    if (e.memory.shared && r.write.clock < now.block) r = Record();
+    if (r.write.pending) [[unlikely]]
+        e.fail("to which an asynchronous copy has not been waited for");
+    if ((e.use == Use::read || e.use == Use::atomic) && !e.memory.written && r.write.clock == 0) [[unlikely]]
+        e.fail("where nothing was written");
+    if (!(e.use == Use::atomic && r.write.atomic)) e.check_order(r.write, "written");
+    if (e.use == Use::read) {
+        if (r.read != now.access) r.read = joined(r.read, now);
         return;
     }
-    if (of_this_launch(e.read)) {
-        if (e.read.block != who.block) e.many_blocks = true;
-        e.many_threads = e.read.block == who.block && e.read.phase == who.phase &&
-                         (e.many_threads || e.read.thread != who.thread);
-    } else {
-        e.many_blocks = e.many_threads = false;
-    }
-    e.read = who;
+    e.check_order(r.read, "read");
+    const bool joins = e.use == Use::atomic && r.write.atomic;
+    r.write = joins ? joined(r.write, now) : now.access;
+    r.write.atomic = e.use == Use::atomic;
+    r.write.pending = e.use == Use::copy;
 }
 
-bool exempt(uintptr_t p, size_t bytes) {
-    const uintptr_t own = reinterpret_cast<uintptr_t>(&place);  // threadIdx and its like
-    return !running || running->holds(reinterpret_cast<const void*>(p)) ||
-           (p >= own && p < own + sizeof place) || (p >= arguments_begin && p + bytes <= arguments_end);
+// The code around launches may be watched too. On a GPU the device's memory is not the host's: found here,
+// and thrown when the call ends, since watched code cannot be left by an exception.
+void note_host_access(uintptr_t p, Use use, const void* address) {
+    const Memory* const m = find(p, 1);
+    if (m && m->records && host_fault.empty())
+        host_fault = std::string("the host ") + verbs[int(use)] + " element " +
+                     std::to_string((p - m->begin) >> m->shift) + " of " + m->name +
+                     ", which is memory of the device" + text(Site{address});
 }
 
-void access(const void* pointer, size_t bytes, bool write, bool atomic, const void* site) {
+inline void access(const void* pointer, size_t bytes, Use use, const void* address) {
     const uintptr_t p = reinterpret_cast<uintptr_t>(pointer);
-    if (exempt(p, bytes)) return;
-    size_t offset = 0;
-    const char* verb = atomic ? "updates" : write ? "writes" : "reads";
-    Memory& m = *find(p, bytes, verb, site, offset);
-    if (bytes <= 16 && p % bytes != 0)
-        fail(std::string(verb) + " " + bytes_text(bytes) + " of " + m.name + " at a misaligned address",
-             site);
-    for (size_t i = offset / m.element; i * m.element < offset + bytes; ++i)
-        note(m.elements[i], m, write, atomic, site);
+    if (p - own.begin < own.bytes) return;
+    if (own.bytes == hosts.bytes) [[unlikely]]
+        return note_host_access(p, use, address);
+    const uintptr_t key = reinterpret_cast<uintptr_t>(address);
+    Memory*& m = recent[(key ^ key >> 8) % std::size(recent)];
+    if (!m->holds(p, bytes)) [[unlikely]] {
+        Memory* const found = find(p, bytes);
+        if (!found) fail_outside(use, p, bytes, address);
+        m = found;
+    }
+    const size_t first = (p - m->begin) >> m->shift, last = (p - m->begin + bytes - 1) >> m->shift;
+    if (use != Use::read && !m->writable) [[unlikely]]
+        Element{*m, first, use, address}.fail("which the kernel may only read");
+    if (!m->records) return;
+    for (size_t i = first; i <= last; ++i) note(m->records[i], {*m, i, use, address});
+}
+
+unsigned shift_of(size_t element) {
+    return unsigned(std::countr_zero(element));
 }
 
 }  // namespace
 
-void watch_memory(const void* begin, size_t bytes, size_t element, bool written, const char* name) {
-    const std::lock_guard<std::mutex> lock(mutex);
-    Memory m{bytes, element, name, std::vector<Element>((bytes + element - 1) / element)};
-    for (Element& e : m.elements) e.written = written;
-    global[reinterpret_cast<uintptr_t>(begin)] = std::move(m);
+void watch_memory(const Region& r) {
+    Memory m{.name = r.name,
+             .begin = reinterpret_cast<uintptr_t>(r.begin),
+             .bytes = r.bytes,
+             .shift = shift_of(r.element),
+             .written = r.written,
+             .writable = r.writable};
+    m.own = std::make_unique<Record[]>(m.elements());
+    m.records = m.own.get();
+    add(std::move(m));
+    ++operands;
+    own = hosts;
 }
 void forget_memory(const void* begin) {
-    const std::lock_guard<std::mutex> lock(mutex);
-    global.erase(reinterpret_cast<uintptr_t>(begin));
+    remove(reinterpret_cast<uintptr_t>(begin));
+    if (--operands > 0) return;
+    own = {};
+    host_fault.clear();
+}
+std::string host_access() {
+    return host_fault;
 }
 long long first_unwritten(const void* begin) {
-    const Memory& m = global.at(reinterpret_cast<uintptr_t>(begin));
-    for (size_t i = 0; i < m.elements.size(); ++i)
-        if (!m.elements[i].written) return static_cast<long long>(i);
+    const Memory& m = memories.at(reinterpret_cast<uintptr_t>(begin));
+    for (size_t i = 0; i < m.elements(); ++i)
+        if (m.records[i].write.clock == 0) return static_cast<long long>(i);
     return -1;
 }
-void watch_launch(const void* arguments, size_t bytes) {
-    arguments_begin = reinterpret_cast<uintptr_t>(arguments), arguments_end = arguments_begin + bytes;
-    first_of_launch = serial + 1;
+
+WatchedLaunch::WatchedLaunch(const void* arguments, size_t bytes) {
+    static const bool once = (add_constants(), true);
+    (void)once;
+    now.launch = ++clock;
+    of_launch = {reinterpret_cast<uintptr_t>(arguments)};
+    add({.name = "the kernel's arguments", .begin = of_launch[0], .bytes = bytes});
 }
-void watch_block(const void* begin, size_t) {
-    shared.clear();
-    shared_begin = reinterpret_cast<uintptr_t>(begin), shared_end = shared_begin + (164 << 10);
-    who = {++serial, 0, 0};
+WatchedLaunch::~WatchedLaunch() {
+    for (const uintptr_t begin : of_launch) remove(begin);
 }
-void watch_shared(const void* begin, size_t bytes, size_t element, const char* name) {
-    shared[reinterpret_cast<uintptr_t>(begin)] = {bytes, element, name,
-                                                  std::vector<Element>((bytes + element - 1) / element)};
+void watch_shared(const char* name, void* begin, size_t bytes, size_t element, size_t place) {
+    if (bytes == 0) return;
+    of_launch.push_back(reinterpret_cast<uintptr_t>(begin));
+    add({.name = name,
+         .begin = of_launch.back(),
+         .bytes = bytes,
+         .shift = shift_of(element),
+         .written = false,
+         .writable = true,
+         .shared = true,
+         .records = &shared_records[place]});
 }
-void watch_phase(unsigned phase) {
-    who.phase = uint16_t(phase);
+void watch_block() {
+    now.block = now.barrier = now.access.clock = ++clock;
 }
-void watch_thread(unsigned thread, const Fibre* fibre) {
-    who.thread = uint16_t(thread), running = fibre;
+void watch_barrier() {
+    now.barrier = now.access.clock = ++clock;
 }
-void watch_access(const void* p, size_t bytes, bool write, const void* site) {
-    access(p, bytes, write, false, site);
+void watch_sync_warp(unsigned first_thread, uint32_t lanes) {
+    now.access.clock = ++clock;
+    for (unsigned lane = 0; lane < warp_size; ++lane)
+        if (lanes >> lane & 1) warp_syncs[first_thread + lane] = {clock, lanes};
 }
-void watch_atomic(const void* p, size_t bytes, const void* site) {
-    access(p, bytes, true, true, site);
+void watch_thread(unsigned thread, const void* stack, size_t bytes) {
+    now.access.thread = thread, now.warp = warp_syncs[thread];
+    own = {reinterpret_cast<uintptr_t>(stack), bytes};
 }
-void watch_pending(const void* pointer, size_t bytes, bool pending, const void* site) {
-    size_t offset = 0;
-    const uintptr_t p = reinterpret_cast<uintptr_t>(pointer);
-    Memory& m = *find(p, bytes, "copies", site, offset);
-    if (p % bytes != 0) fail("copies " + bytes_text(bytes) + " to a misaligned address of " + m.name, site);
-    for (size_t i = offset / m.element; i * m.element < offset + bytes; ++i) m.elements[i].pending = pending;
+void watch_no_thread() {
+    own = operands > 0 ? hosts : Own();
 }
 
-// " (file.cu:12)" from the compiler's line tables, by the tool that reads them; nothing where it is not
-// installed.
-static std::string line_of(const void* site) {
-    Dl_info where;
-    if (!site || !dladdr(site, &where) || !where.dli_fname) return "";
-    char command[1024], line[512] = "";
-    const uintptr_t offset = uintptr_t(site) - uintptr_t(where.dli_fbase) - 1;  // within the call
-    snprintf(command, sizeof command, "addr2line -se '%s' %#zx 2>/dev/null", where.dli_fname, size_t(offset));
-    FILE* tool = popen(command, "r");
-    if (!tool) return "";
-    if (!fgets(line, sizeof line, tool)) line[0] = 0;
-    pclose(tool);
-    std::string text(line);
-    while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
-    return text.empty() || text[0] == '?' ? "" : " (" + text + ")";
+void watch_access(const void* p, size_t bytes, bool write, const void* address) {
+    access(p, bytes, write ? Use::write : Use::read, address);
 }
-
-std::string describe(const std::string& what, const void* site) {
-    return what + line_of(site);
+void watch_atomic(const void* p, size_t bytes, const void* address) {
+    access(p, bytes, Use::atomic, address);
+}
+void watch_copy(const void* shared, size_t bytes, const void* address) {
+    access(shared, bytes, Use::copy, address);
+}
+void watch_copied(const void* shared, size_t bytes) {
+    const uintptr_t p = reinterpret_cast<uintptr_t>(shared);
+    const Memory& m = *find(p, bytes);
+    for (size_t i = (p - m.begin) >> m.shift; i <= (p - m.begin + bytes - 1) >> m.shift; ++i)
+        m.records[i].write = now.access;
+}
+bool watches(const void* p) {
+    const bool kernel_runs = own.bytes != hosts.bytes && own.bytes != Own().bytes;
+    return kernel_runs && reinterpret_cast<uintptr_t>(p) - own.begin >= own.bytes;
+}
+std::string name_of(const void* p) {
+    const Memory* const m = find(reinterpret_cast<uintptr_t>(p), 1);
+    return m ? m->name : "memory that the device does not have";
 }
 
 }  // namespace tinygrad_nm::emulation
-
-// What -fsanitize=thread calls.
-using tinygrad_nm::emulation::watch_access;
-#define SITE __builtin_extract_return_addr(__builtin_return_address(0))
-#define ACCESS(size)                                        \
-    extern "C" void __tsan_read##size(void* p) {            \
-        watch_access(p, size, false, SITE);                 \
-    }                                                       \
-    extern "C" void __tsan_write##size(void* p) {           \
-        watch_access(p, size, true, SITE);                  \
-    }                                                       \
-    extern "C" void __tsan_unaligned_read##size(void* p) {  \
-        watch_access(p, size, false, SITE);                 \
-    }                                                       \
-    extern "C" void __tsan_unaligned_write##size(void* p) { \
-        watch_access(p, size, true, SITE);                  \
-    }
-extern "C" {
-void __tsan_read1(void* p) {
-    watch_access(p, 1, false, SITE);
-}
-void __tsan_write1(void* p) {
-    watch_access(p, 1, true, SITE);
-}
-}
-ACCESS(2)
-ACCESS(4)
-ACCESS(8)
-ACCESS(16)
-extern "C" {
-void __tsan_read_range(void* p, size_t bytes) {
-    watch_access(p, bytes, false, SITE);
-}
-void __tsan_write_range(void* p, size_t bytes) {
-    watch_access(p, bytes, true, SITE);
-}
-void __tsan_vptr_update(void**, void*) {}
-void __tsan_init() {}
-void __tsan_func_entry(void*) {}
-void __tsan_func_exit() {}
-}
-
-// What -fsanitize=alignment calls: the compiler may split a vector access into its members, whose addresses
-// say nothing.
-extern "C" {
-struct TypeMismatch {
-    const char* file;
-    uint32_t line, column;
-    const void* type;
-    unsigned char log_alignment, kind;
-};
-void __ubsan_handle_type_mismatch_v1(const TypeMismatch* m, uintptr_t) {
-    tinygrad_nm::emulation::fail(
-        "accesses memory at an address that is not a multiple of " + std::to_string(1 << m->log_alignment),
-        SITE);
-}
-}

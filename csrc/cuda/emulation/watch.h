@@ -1,46 +1,84 @@
-// What a strict build watches: every access of a kernel, which the compiler reports (watch.cpp), to memory
-// that the device knows. In a fast build nothing.
+// What a strict build watches: every access of a kernel, which the compiler reports (sanitizer.cpp), to
+// memory that the device knows. In a fast build nothing.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 namespace tinygrad_nm::emulation {
 
-class Fibre;
+// Memory of the device for the launches to come. An element is what a race or a number never written is found
+// by.
+struct Region {
+    const char* name;
+    const char* begin;
+    size_t bytes, element;  // the last a power of two
+    bool written;           // before the first launch
+    bool writable;
+
+    const char* end() const { return begin + bytes; }
+};
+
+#ifdef TINYGRAD_NM_COVERAGE
+constexpr bool coverage = true;  // kernels count the lines that they run, in memory of theirs
+#else
+constexpr bool coverage = false;
+#endif
 
 #ifdef TINYGRAD_NM_STRICT
 constexpr bool strict = true;
-// Memory of the device from now on; two that share bytes (an operand given twice) count as one.
-void watch_memory(const void* begin, size_t bytes, size_t element, bool written, const char* name);
+void watch_memory(const Region&);
 void forget_memory(const void* begin);
 long long first_unwritten(const void* begin);  // an element that no kernel has written, -1: there is none
-void watch_launch(const void* arguments, size_t bytes);
-void watch_block(const void* shared, size_t dynamic_bytes);
-void watch_shared(const void* begin, size_t bytes, size_t element, const char* name);
-void watch_phase(unsigned phase);
-void watch_thread(unsigned thread, const Fibre* fibre);  // null: none runs
-void watch_access(const void* p, size_t bytes, bool write, const void* site);
-void watch_atomic(const void* p, size_t bytes, const void* site);
-void watch_pending(const void* p, size_t bytes, bool pending, const void* site);
-std::string describe(const std::string& what, const void* site);  // with the source line
+std::string host_access();  // what code around the launches has done to the device's memory; empty: nothing
+
+// While it lives, the launch with these arguments runs.
+class WatchedLaunch {
+  public:
+    WatchedLaunch(const void* arguments, size_t bytes);
+    ~WatchedLaunch();
+    WatchedLaunch(const WatchedLaunch&) = delete;
+    WatchedLaunch& operator=(const WatchedLaunch&) = delete;
+};
+void watch_shared(const char* name, void* begin, size_t bytes, size_t element,
+                  size_t place);  // until the launch ends
+void watch_block();               // begins
+void watch_barrier();             // all threads of the block have reached it
+void watch_sync_warp(unsigned first_thread, uint32_t lanes);
+void watch_thread(unsigned thread, const void* stack, size_t bytes);  // runs from now on
+void watch_no_thread();
+
+// `address`: in the kernel, where the access is.
+void watch_access(const void* p, size_t bytes, bool write, const void* address);
+void watch_atomic(const void* p, size_t bytes, const void* address);
+void watch_copy(const void* shared, size_t bytes,
+                const void* address);                 // an asynchronous copy to there begins
+void watch_copied(const void* shared, size_t bytes);  // and has been waited for
+bool watches(const void* p);         // a kernel runs, and p is not on the stack of its thread
+std::string name_of(const void* p);  // of the memory
 #else
 constexpr bool strict = false;
-inline void watch_memory(const void*, size_t, size_t, bool, const char*) {}
+inline void watch_memory(const Region&) {}
 inline void forget_memory(const void*) {}
 inline long long first_unwritten(const void*) {
     return -1;
 }
-inline void watch_launch(const void*, size_t) {}
-inline void watch_block(const void*, size_t) {}
-inline void watch_shared(const void*, size_t, size_t, const char*) {}
-inline void watch_phase(unsigned) {}
-inline void watch_thread(unsigned, const Fibre*) {}
+inline std::string host_access() {
+    return {};
+}
+struct WatchedLaunch {
+    WatchedLaunch(const void*, size_t) {}
+};
+inline void watch_shared(const char*, void*, size_t, size_t, size_t) {}
+inline void watch_block() {}
+inline void watch_barrier() {}
+inline void watch_sync_warp(unsigned, uint32_t) {}
+inline void watch_thread(unsigned, const void*, size_t) {}
+inline void watch_no_thread() {}
 inline void watch_access(const void*, size_t, bool, const void*) {}
 inline void watch_atomic(const void*, size_t, const void*) {}
-inline void watch_pending(const void*, size_t, bool, const void*) {}
-inline std::string describe(const std::string& what, const void*) {
-    return what;
-}
+inline void watch_copy(const void*, size_t, const void*) {}
+inline void watch_copied(const void*, size_t) {}
 #endif
 
 }  // namespace tinygrad_nm::emulation
