@@ -20,6 +20,10 @@ from pathlib import Path
 KERNEL_FILES = Path(__file__).resolve().parent.parent / "csrc" / "cuda"
 
 
+def kernel_files() -> list[Path]:
+    return sorted(path for pattern in ("*.cu", "*.cuh") for path in KERNEL_FILES.glob(pattern))
+
+
 def kernels_in(source: str) -> set[str]:
     """The names of the __global__ functions."""
     without_comments = re.sub(r"//[^\n]*", "", source)
@@ -64,13 +68,12 @@ def main(build: Path) -> int:
             for function in file["functions"]:
                 launched[function_name(function["demangled_name"])] += function["execution_count"]
 
-    sources = sorted(path for suffix in ("*.cu", "*.cuh") for path in KERNEL_FILES.glob(suffix))
-    kernels = {name: path for path in sources for name in kernels_in(path.read_text(encoding="utf-8"))}
+    kernels = {name: path for path in kernel_files() for name in kernels_in(path.read_text(encoding="utf-8"))}
     never = sorted(name for name in kernels if not launched[name])
     for name in never:
         print(f"{kernels[name].name}: {name} was never launched")
     missed = 0
-    for path in sources:
+    for path in kernel_files():
         text = path.read_text(encoding="utf-8").splitlines()
         for number in sorted(number for number, count in lines[path].items() if count == 0):
             missed += 1
