@@ -94,7 +94,7 @@ def test_few_channels_are_cut_into_parts(device: Any) -> None:
     gradient(device, whole_numbers((1, 1, 20_000), np.float32))
     after = device.launches()
     assert {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)} == {
-        "bias_of_columns<T>": 1,
-        "bias_of_planes<T>": 1,
-        "bias_of_parts<T>": 2,
+        "bias_of_columns": 1,
+        "bias_of_planes": 1,
+        "bias_of_parts": 2,
     }

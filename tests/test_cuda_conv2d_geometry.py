@@ -18,9 +18,9 @@ import reference
 device = cuda_device.device
 
 FLOATS = [np.float32, np.float64]
-FEW_CHANNELS = "(conv2d_few_channels<T, rows>)"
-PATCHES = "(conv2d_patches<T, Tile, Index, run>)"
-ADD_PARTS = "(conv2d_add_parts<T>)"
+FEW_CHANNELS = "conv2d_few_channels"
+PATCHES = "conv2d_patches"
+ADD_PARTS = "conv2d_add_parts"
 
 
 @pytest.fixture(autouse=True)

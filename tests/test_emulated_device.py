@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import cuda_device
 from cuda_device import orders
 from tinygrad_nm import _cuda_emulated as fast
 from tinygrad_nm import _cuda_emulated_strict as strict
+
+device = cuda_device.device
 
 Numbers = np.ndarray
 
