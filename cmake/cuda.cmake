@@ -126,6 +126,7 @@ function(add_cuda)
     csrc/shared/checked.cpp csrc/shared/dispatch.cpp csrc/shared/dropout.cpp csrc/shared/loss.cpp
     csrc/cuda/runtime.cpp csrc/cuda/device_call.cpp csrc/cuda/device_array.cpp csrc/cuda/isas.cpp csrc/cuda/module.cpp
     ${bindings_sources} ${objects})
+  compile_together(_cuda)
   target_include_directories(_cuda PRIVATE csrc)
   target_include_directories(_cuda SYSTEM PRIVATE ${TINYGRAD_NM_CUDA_INCLUDE})
   string(REPLACE ";" ", " architectures_text "${cuda_architectures}")

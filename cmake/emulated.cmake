@@ -64,6 +64,7 @@ function(add_emulated_module name mode)
     csrc/cuda/emulation/isas.cpp
     csrc/cuda/emulation/module.cpp
     ${bindings_sources})
+  compile_together(${name})
   target_compile_definitions(${name} PRIVATE TINYGRAD_NM_MODULE=${name})
   add_emulated_kernels(${name} ${mode} ${cuda_sources})
   install(TARGETS ${name} LIBRARY DESTINATION tinygrad_nm)

@@ -6,7 +6,7 @@
 namespace tinygrad_nm {
 namespace {
 
-void backward(py::handle out, py::handle dy_in) {
+void bias_backward(py::handle out, py::handle dy_in) {
     Operation op("bias_backward");
     op.by_dtype(out, [&]<class T>() {
         const Array<T> db = op.output<T>("out", out);
@@ -26,7 +26,7 @@ void backward(py::handle out, py::handle dy_in) {
 }  // namespace
 
 void bind_bias(py::module_& m) {
-    m.def("bias_backward", &backward, py::arg("out"), py::arg("dy"),
+    m.def("bias_backward", &bias_backward, py::arg("out"), py::arg("dy"),
           "out (O,) = dy (N, O, ...) summed over all axes but the second");
 }
 

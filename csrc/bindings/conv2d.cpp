@@ -37,8 +37,8 @@ void run_forward(Operation& op, py::handle out, py::handle x_in, py::handle w_in
     });
 }
 
-void forward(py::handle out, py::handle x, py::handle w, py::handle bias, const ConvGeometry& geometry,
-             std::string_view activation, double parameter) {
+void conv2d_forward(py::handle out, py::handle x, py::handle w, py::handle bias, const ConvGeometry& geometry,
+                    std::string_view activation, double parameter) {
     Operation op("conv2d");
     op.by_dtype(out,
                 [&]<class T>() { run_forward<T>(op, out, x, w, bias, geometry, activation, parameter); });
@@ -57,7 +57,7 @@ void run_backward_input(Operation& op, py::handle out, py::handle dy_in, py::han
     });
 }
 
-void backward_input(py::handle out, py::handle dy, py::handle w, const ConvGeometry& geometry) {
+void conv2d_backward_input(py::handle out, py::handle dy, py::handle w, const ConvGeometry& geometry) {
     Operation op("conv2d_backward_input");
     op.by_dtype(out, [&]<class T>() { run_backward_input<T>(op, out, dy, w, geometry); });
 }
@@ -75,7 +75,7 @@ void run_backward_weight(Operation& op, py::handle out, py::handle x_in, py::han
     });
 }
 
-void backward_weight(py::handle out, py::handle x, py::handle dy, const ConvGeometry& geometry) {
+void conv2d_backward_weight(py::handle out, py::handle x, py::handle dy, const ConvGeometry& geometry) {
     Operation op("conv2d_backward_weight");
     op.by_dtype(out, [&]<class T>() { run_backward_weight<T>(op, out, x, dy, geometry); });
 }
@@ -93,15 +93,15 @@ template Winograd winograd_choice<float>();
 template Winograd winograd_choice<double>();
 
 void bind_conv2d(py::module_& m) {
-    m.def("conv2d_forward", &forward, py::arg("out"), py::arg("x"), py::arg("w"), py::arg("bias"),
+    m.def("conv2d_forward", &conv2d_forward, py::arg("out"), py::arg("x"), py::arg("w"), py::arg("bias"),
           py::arg("geometry"), py::arg("activation") = "identity", py::arg("parameter") = 0.0,
           "out (N, O, OH, OW) = activation(x (N, C, H, W) convolved with w (O, C/groups, KH, KW) + bias "
           "(O,)); geometry "
           "= (stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w, groups)");
-    m.def("conv2d_backward_input", &backward_input, py::arg("out"), py::arg("dy"), py::arg("w"),
+    m.def("conv2d_backward_input", &conv2d_backward_input, py::arg("out"), py::arg("dy"), py::arg("w"),
           py::arg("geometry"),
           "out (N, C, H, W) = the adjoint of the convolution in x, applied to dy (N, O, OH, OW)");
-    m.def("conv2d_backward_weight", &backward_weight, py::arg("out"), py::arg("x"), py::arg("dy"),
+    m.def("conv2d_backward_weight", &conv2d_backward_weight, py::arg("out"), py::arg("x"), py::arg("dy"),
           py::arg("geometry"),
           "out (O, C/groups, KH, KW) = the adjoint of the convolution in w, applied to dy (N, O, OH, OW)");
     m.def(

@@ -68,8 +68,9 @@ void run_forward(Operation& op, py::handle out, py::handle y_in, py::handle x_in
     });
 }
 
-void forward(py::handle out, py::handle y, py::handle x, py::handle w, py::handle bias,
-             const ConvGeometry& geometry, std::string_view activation, double parameter, const Pool& pool) {
+void conv2d_pool2d_forward(py::handle out, py::handle y, py::handle x, py::handle w, py::handle bias,
+                           const ConvGeometry& geometry, std::string_view activation, double parameter,
+                           const Pool& pool) {
     Operation op("conv2d_pool2d");
     const Activation kind = op.activation(activation, parameter);
     op.by_dtype(out,
@@ -107,9 +108,10 @@ void run_backward(Operation& op, const std::array<py::handle, 3>& gradients, py:
     });
 }
 
-void backward(py::handle dx, py::handle dw, py::handle db, py::handle dout, py::handle y, py::handle x,
-              py::handle w, const ConvGeometry& geometry, std::string_view activation, double parameter,
-              const Pool& pool, bool zeros_stay) {
+void conv2d_pool2d_backward(py::handle dx, py::handle dw, py::handle db, py::handle dout, py::handle y,
+                            py::handle x, py::handle w, const ConvGeometry& geometry,
+                            std::string_view activation, double parameter, const Pool& pool,
+                            bool zeros_stay) {
     Operation op("conv2d_pool2d_backward");
     const Activation kind = op.activation(activation, parameter);
     op.by_dtype(x, [&]<class T>() {
@@ -124,14 +126,15 @@ void bind_conv2d_pool2d(py::module_& m) {
           py::arg("activation"), py::arg("parameter"), py::arg("pool"),
           "How many numbers `y` of the two kernels below has; 0 if there is no fused kernel for this shape");
     m.def(
-        "conv2d_pool2d_forward", &forward, py::arg("out"), py::arg("y"), py::arg("x"), py::arg("w"),
-        py::arg("bias"), py::arg("geometry"), py::arg("activation"), py::arg("parameter"), py::arg("pool"),
+        "conv2d_pool2d_forward", &conv2d_pool2d_forward, py::arg("out"), py::arg("y"), py::arg("x"),
+        py::arg("w"), py::arg("bias"), py::arg("geometry"), py::arg("activation"), py::arg("parameter"),
+        py::arg("pool"),
         "out (N, O, OH / height, OW / width) = the mean or maximum, pool = ('avg' or 'max', height, width), "
         "of "
         "windows of activation(x convolved with w + bias); y keeps what the backward kernel needs, or None");
-    m.def("conv2d_pool2d_backward", &backward, py::arg("dx"), py::arg("dw"), py::arg("db"), py::arg("dout"),
-          py::arg("y"), py::arg("x"), py::arg("w"), py::arg("geometry"), py::arg("activation"),
-          py::arg("parameter"), py::arg("pool"), py::arg("zeros_stay"),
+    m.def("conv2d_pool2d_backward", &conv2d_pool2d_backward, py::arg("dx"), py::arg("dw"), py::arg("db"),
+          py::arg("dout"), py::arg("y"), py::arg("x"), py::arg("w"), py::arg("geometry"),
+          py::arg("activation"), py::arg("parameter"), py::arg("pool"), py::arg("zeros_stay"),
           "The gradients of the above in x, w and bias, each an array or None");
 }
 

@@ -22,7 +22,7 @@ SoftmaxCrossEntropy<T> checked_loss(const Operation& op, const Array<const T>& l
             .ignore_index = ignore_index};
 }
 
-void forward(py::handle out, py::handle logits_in, py::handle labels_in, int64_t ignore_index) {
+void cross_entropy_forward(py::handle out, py::handle logits_in, py::handle labels_in, int64_t ignore_index) {
     Operation op("softmax_cross_entropy_forward");
     op.by_dtype(out, [&]<class T>() {
         const Array<T> loss = op.output<T>("out", out);
@@ -35,8 +35,8 @@ void forward(py::handle out, py::handle logits_in, py::handle labels_in, int64_t
     });
 }
 
-void backward(py::handle out, py::handle dloss_in, py::handle logits_in, py::handle labels_in,
-              int64_t ignore_index) {
+void cross_entropy_backward(py::handle out, py::handle dloss_in, py::handle logits_in, py::handle labels_in,
+                            int64_t ignore_index) {
     Operation op("softmax_cross_entropy_backward");
     op.by_dtype(out, [&]<class T>() {
         const Array<T> dlogits = op.output<T>("out", out);
@@ -55,13 +55,13 @@ void backward(py::handle out, py::handle dloss_in, py::handle logits_in, py::han
 }  // namespace
 
 void bind_loss(py::module_& m) {
-    m.def("softmax_cross_entropy_forward", &forward, py::arg("out"), py::arg("logits"), py::arg("labels"),
-          py::arg("ignore_index"),
+    m.def("softmax_cross_entropy_forward", &cross_entropy_forward, py::arg("out"), py::arg("logits"),
+          py::arg("labels"), py::arg("ignore_index"),
           "out (N, S) = logsumexp over C of logits (N, C, S) - logit of the label; 0 where the label (N, S), "
           "int64, is "
           "ignore_index. IndexError for a label that is not a class.");
-    m.def("softmax_cross_entropy_backward", &backward, py::arg("out"), py::arg("dloss"), py::arg("logits"),
-          py::arg("labels"), py::arg("ignore_index"),
+    m.def("softmax_cross_entropy_backward", &cross_entropy_backward, py::arg("out"), py::arg("dloss"),
+          py::arg("logits"), py::arg("labels"), py::arg("ignore_index"),
           "out (N, C, S) = dloss (softmax of logits - one at the label)");
 }
 
