@@ -1,7 +1,7 @@
-"""Which CUDA kernels, and which of their lines, a test run has never executed on the strict emulated device.
+"""Which CUDA kernels, and which of their lines, a test run has never executed.
 
-    cmake -S . -B build -DTINYGRAD_NM_COVERAGE=ON ... && cmake --build build --target _cuda_emulated_strict
-    (put build/_cuda_emulated_strict*.so into the package, and run the tests)
+    pip install . -C build-dir=build -C cmake.define.TINYGRAD_NM_COVERAGE=ON
+    python -m pytest tests/test_cuda_*.py
     python tests/cuda_coverage.py build
 
 The counts are summed over architectures, types and tiles. Exit status 1: something was left out.
@@ -33,12 +33,10 @@ def kernels_in(source: str) -> set[str]:
 
 def function_name(demangled: str) -> str:
     """Without namespace, template arguments and parameters."""
-    while "<" in demangled:
-        shorter = re.sub(r"<[^<>]*>", "", demangled)
-        if shorter == demangled:
-            break
-        demangled = shorter
-    return demangled.split("(anonymous namespace)::")[-1].split("(")[0].split()[-1].split("::")[-1]
+    plain = demangled.replace("(anonymous namespace)::", "")
+    while plain != (shorter := re.sub(r"<[^<>]*>", "", plain)):
+        plain = shorter
+    return plain.split("(")[0].split()[-1].split("::")[-1]
 
 
 def reports(build: Path) -> list[dict]:

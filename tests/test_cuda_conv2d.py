@@ -167,3 +167,9 @@ def test_an_infinite_weight_over_the_padding_gives_nan(device: Any, channels: in
     assert np.isnan(y[0, 1, 0]).all()
     assert (y[0, 1, 1:] == np.inf).all()
     assert np.isfinite(y[0, 0]).all()
+
+
+def test_there_is_no_fused_kernel_with_pooling(device: Any) -> None:
+    """So the operation calls convolution, activation and pooling one after the other."""
+    x, w = np.ones((2, 3, 8, 8), np.float32), np.ones((4, 3, 3, 3), np.float32)
+    assert device.conv2d_pool2d_kept(x, w, (1, 1, 0, 0, 0, 0, 1, 1, 1), "relu", 0.0, ("max", 2, 2)) == 0

@@ -154,6 +154,8 @@ SHAPES = [
     Case((37, 2, 4, 4), (3, 2, 3, 3)),  # tiles over many images
     Case((5, 16, 5, 5), (20, 16, 5, 5)),  # one result an image
     Case((1, 1, 2, 650), (2, 1, 2, 5), pads=(0, 0, 2, 2)),  # parts of a row
+    Case((1, 8, 30, 200), (4, 8, 3, 3), stride=(1, 3)),  # patches of fewer rows than would fit a block
+    Case((1, 8, 12, 500), (4, 8, 3, 3), stride=(1, 7)),  # not even one row of results has a patch that fits
     Case((1, 2, 16, 17), (40, 2, 5, 5), pads=(2, 2, 2, 2)),  # several blocks of filters of few channels
     Case((1, 1, 1, 1), (1, 1, 1, 1), stride=(7, 9), pads=(4, 0, 0, 5)),
     Case((1, 1, 4, 1), (1, 1, 1, 3), (1, 100_000_000), (0, 0, 1_000, 1_000)),  # in the padding alone

@@ -81,8 +81,7 @@ __device__ __forceinline__ void for_quads(int64_t n, bool aligned, const Body& b
 
 // a / b for a >= 0, b > 0. Most sizes fit 32 bits, where a division takes a fifth of the time.
 __device__ __forceinline__ int64_t quotient(int64_t a, int64_t b) {
-    if ((uint64_t(a) | uint64_t(b)) >> 32 == 0) return uint32_t(a) / uint32_t(b);
-    return a / b;
+    return (uint64_t(a) | uint64_t(b)) >> 32 == 0 ? int64_t(uint32_t(a) / uint32_t(b)) : a / b;
 }
 
 }  // namespace tinygrad_nm::TINYGRAD_NM_DEVICE

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "cuda/elementwise.cuh"
 #include "device_test.h"
 
 namespace tinygrad_nm::TINYGRAD_NM_DEVICE {
@@ -26,8 +27,7 @@ std::vector<T> result_of(size_t size, Launch&& launch) {
     return first;
 }
 
-// ---- grids, blocks, threads
-// ------------------------------------------------------------------------------------
+// ---- grids, blocks, threads ------------------------------------------------------------------------------
 
 // out[block][thread] = all that the thread knows of its place
 __global__ void places(int* out) {
@@ -97,8 +97,7 @@ DEVICE_TEST(launches_are_in_order) {
     for (size_t i = 0; i < 32; ++i) CHECK_EQUAL(out[i], float(i) + 2);
 }
 
-// ---- shared memory and barriers
-// --------------------------------------------------------------------------------
+// ---- shared memory and barriers --------------------------------------------------------------------------
 
 // out = sum of x over the block in a tree, in static and in dynamic shared memory
 template <class T>
@@ -132,8 +131,7 @@ DEVICE_TEST(barriers_with_predicates) {
         CHECK_EQUAL(value, 24 + 1000 * (1 + 4));
 }
 
-// ---- warps
-// -----------------------------------------------------------------------------------------------------
+// ---- warps -----------------------------------------------------------------------------------------------
 
 // out[operation][thread], of groups of `width` lanes
 template <class T>
@@ -189,8 +187,7 @@ DEVICE_TEST(votes_and_parts_of_a_warp) {
     }
 }
 
-// ---- types, constants, atomics
-// ---------------------------------------------------------------------------------
+// ---- types, constants, atomics ---------------------------------------------------------------------------
 
 template <class T, size_t size, size_t alignment>
 constexpr bool laid_out = sizeof(T) == size && alignof(T) == alignment;
@@ -288,8 +285,7 @@ DEVICE_TEST(atomics_of_each_type) {
     check_product<int>(), check_product<unsigned>(), check_product<unsigned long long>();
 }
 
-// ---- asynchronous copies
-// ---------------------------------------------------------------------------------------
+// ---- asynchronous copies ---------------------------------------------------------------------------------
 
 // out[i] = what is in shared memory after copy i was started, then after each of the waits
 __global__ void late_copies(float* out, const float* x) {
@@ -341,6 +337,24 @@ void check_copies() {
 }
 DEVICE_TEST(copies_of_each_size) {
     check_copies<4>(), check_copies<8>(), check_copies<16>();
+}
+
+__global__ void quotients(int64_t* out, const int64_t* x) {
+    out[threadIdx.x] = quotient(x[2 * threadIdx.x], x[2 * threadIdx.x + 1]);
+}
+DEVICE_TEST(quotients_of_every_size) {
+    const int64_t edges[] = {1,          2,          3,           7,           65535,    0x7fffffff,
+                             0x80000000, 0xffffffff, 0x100000000, 0x100000001, INT64_MAX};
+    std::vector<int64_t> x, out;
+    for (const int64_t a : edges)
+        for (const int64_t b : edges) x.insert(x.end(), {a, b});
+    out.resize(x.size() / 2);
+    Call call;
+    int64_t* const p = call.out("out", out);
+    const int64_t* const q = call.in("x", x);
+    const std::string error = call.error([&] { LAUNCH(quotients, 1, unsigned(out.size()), 0, p, q); });
+    CHECK_THAT(error.empty(), error);
+    for (size_t i = 0; i < out.size(); ++i) CHECK_EQUAL(out[i], x[2 * i] / x[2 * i + 1]);
 }
 
 }  // namespace

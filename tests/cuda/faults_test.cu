@@ -13,8 +13,7 @@ namespace {
     [[maybe_unused]] float *out, [[maybe_unused]] const float *x, [[maybe_unused]] float *scratch
 #define OWN (blockIdx.x * blockDim.x + threadIdx.x)
 
-// ---- bounds and alignment
-// --------------------------------------------------------------------------------------
+// ---- bounds and alignment --------------------------------------------------------------------------------
 
 template <bool repaired>
 __global__ void behind_the_end(ARGUMENTS) {
@@ -71,8 +70,7 @@ __global__ void misaligned_copy(ARGUMENTS) {
     wait_copies<0>();
 }
 
-// ---- memory never written, or not to be written
-// ----------------------------------------------------------------
+// ---- memory never written, or not to be written ----------------------------------------------------------
 
 template <bool repaired>
 __global__ void shared_never_written(ARGUMENTS) {
@@ -102,8 +100,7 @@ __global__ void operand_written(ARGUMENTS) {
     (repaired ? out : const_cast<float*>(x))[threadIdx.x] = 1;  // fault: operand_written
 }
 
-// ---- barriers and warps
-// ----------------------------------------------------------------------------------------
+// ---- barriers and warps ----------------------------------------------------------------------------------
 
 template <bool repaired>
 __global__ void barrier_not_reached(ARGUMENTS) {
@@ -141,8 +138,7 @@ __global__ void shuffle_of_a_wrong_width(ARGUMENTS) {
     __shfl_xor_sync(0xffffffffu, 1, 1, repaired ? 16 : 12);  // fault: shuffle_of_a_wrong_width
 }
 
-// ---- races
-// -----------------------------------------------------------------------------------------------------
+// ---- races -----------------------------------------------------------------------------------------------
 
 template <bool repaired>
 __global__ void read_without_barrier(ARGUMENTS) {
@@ -234,8 +230,7 @@ __global__ void block_overwrites_another_s(ARGUMENTS) {
     if (blockIdx.x == 1 && !repaired) scratch[threadIdx.x] = 2;  // fault: block_overwrites_another_s
 }
 
-// ---- asynchronous copies
-// ---------------------------------------------------------------------------------------
+// ---- asynchronous copies ---------------------------------------------------------------------------------
 
 template <bool repaired>
 __global__ void missing_wait(ARGUMENTS) {
@@ -315,8 +310,7 @@ __global__ void copies_from_behind_the_end(ARGUMENTS) {
     wait_copies<0>();
 }
 
-// ---- the table
-// -------------------------------------------------------------------------------------------------
+// ---- the table -------------------------------------------------------------------------------------------
 
 struct Arrays {
     float* out;

@@ -85,8 +85,7 @@ DEVICE_TEST(launches_are_counted_by_the_function_s_name) {
     CHECK_EQUAL(count("never_runs"), 0);
 }
 
-// ---- stacks
-// ----------------------------------------------------------------------------------------------------
+// ---- stacks ----------------------------------------------------------------------------------------------
 
 // Larger than the registers of any thread.
 __global__ void large_frame(float* out) {
@@ -135,8 +134,7 @@ DEVICE_TEST(a_stack_overflow_ends_the_process) {
                 SIGSEGV);
 }
 
-// ---- threads, fork, memory
-// -------------------------------------------------------------------------------------
+// ---- threads, fork, memory -------------------------------------------------------------------------------
 
 DEVICE_TEST(threads_take_turns) {
     std::string errors[4];

@@ -65,8 +65,7 @@ Memory* find(uintptr_t p, size_t bytes) {
                                                                                   : &std::prev(after)->second;
 }
 
-// What every kernel may read: threadIdx and its like, and the constants of this module. Where coverage is
-// measured, the counters too.
+// What every kernel may read: threadIdx and its like, and the constants of this module.
 void add_constants() {
     add({.name = "threadIdx", .begin = reinterpret_cast<uintptr_t>(&place), .bytes = sizeof place});
     const auto add_segments = [](dl_phdr_info* image, size_t, void*) {
@@ -78,11 +77,8 @@ void add_constants() {
         if (std::none_of(segments.begin(), segments.end(), [&](const auto& s) { return holds(s, &place); }))
             return 0;
         for (const auto& s : segments)
-            if (s.p_type == PT_LOAD && (!(s.p_flags & PF_W) || coverage))
-                add({.name = "constant memory",
-                     .begin = image->dlpi_addr + s.p_vaddr,
-                     .bytes = s.p_memsz,
-                     .writable = coverage});
+            if (s.p_type == PT_LOAD && !(s.p_flags & PF_W))
+                add({.name = "constant memory", .begin = image->dlpi_addr + s.p_vaddr, .bytes = s.p_memsz});
         return 1;
     };
     dl_iterate_phdr(add_segments, nullptr);

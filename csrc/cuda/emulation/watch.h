@@ -19,12 +19,6 @@ struct Region {
     const char* end() const { return begin + bytes; }
 };
 
-#ifdef TINYGRAD_NM_COVERAGE
-constexpr bool coverage = true;  // kernels count the lines that they run, in memory of theirs
-#else
-constexpr bool coverage = false;
-#endif
-
 #ifdef TINYGRAD_NM_STRICT
 constexpr bool strict = true;
 void watch_memory(const Region&);
