@@ -53,14 +53,14 @@ __global__ void behind_registers(ARGUMENTS) {
 }
 template <bool repaired>
 __global__ void misaligned_vector(ARGUMENTS) {
-    *reinterpret_cast<float4*>(out + (repaired ? 4 : 1)) =
-        make_float4(1, 2, 3, 4);  // fault: misaligned_vector
+    float4* const to = reinterpret_cast<float4*>(out + (repaired ? 4 : 1));
+    *to = make_float4(1, 2, 3, 4);  // fault: misaligned_vector
 }
 template <bool repaired>
 __global__ void misaligned_shared_vector(ARGUMENTS) {
     SHARED(float, tile, [8]);
-    *reinterpret_cast<float2*>(tile + (repaired ? 2 : 3)) =
-        make_float2(1, 2);  // fault: misaligned_shared_vector
+    float2* const to = reinterpret_cast<float2*>(tile + (repaired ? 2 : 3));
+    *to = make_float2(1, 2);  // fault: misaligned_shared_vector
 }
 template <bool repaired>
 __global__ void misaligned_copy(ARGUMENTS) {
@@ -304,8 +304,8 @@ __global__ void ends_before_the_copy(ARGUMENTS) {
 template <bool repaired>
 __global__ void copies_from_behind_the_end(ARGUMENTS) {
     SHARED(float, tile, [32]);
-    copy_number(&tile[threadIdx.x],
-                x + threadIdx.x + (repaired ? 0 : 64));  // fault: copies_from_behind_the_end
+    const float* const from = x + threadIdx.x + (repaired ? 0 : 64);
+    copy_number(&tile[threadIdx.x], from);  // fault: copies_from_behind_the_end
     commit_copies();
     wait_copies<0>();
 }
