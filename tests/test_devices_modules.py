@@ -195,7 +195,8 @@ def test_models_train_as_on_the_cpu(name: str) -> None:
         np.testing.assert_allclose(results[1][1][key], here, rtol=1e-8, atol=1e-10, err_msg=key)
 
 
-def test_twenty_steps_of_the_command_agree_with_the_cpu() -> None:
+@pytest.mark.parametrize("model", [nn.LeNet, nn.LeNet5])
+def test_twenty_steps_of_the_command_agree_with_the_cpu(model: Callable[[], Any]) -> None:
     """The loop behind `tinygrad-nm train lenet --device cuda-emulated`, compiled as it is there, in float32."""
     pytest.importorskip("rich")
     from tinygrad_nm.cli.recipes import CLASSIFICATION, Recipe
@@ -205,14 +206,18 @@ def test_twenty_steps_of_the_command_agree_with_the_cpu() -> None:
     images = rng.standard_normal((4 * 20, 1, 28, 28)).astype(np.float32)
     split = nm.data.Split(images, rng.integers(0, 10, len(images)))
     losses = []
+    kernels = backend.device(DEVICE).kernels
+    before = sum(kernels.launches().values())
     for device in ("cpu", DEVICE):
         nm.manual_seed(2)
-        training = Training(nn.LeNet().to(device), CLASSIFICATION, split, Recipe(1, 4, 0.02), 0)
+        training = Training(model().to(device), CLASSIFICATION, split, Recipe(1, 4, 0.02), 0)
         seen = []
         for step in training.steps():
             seen.append(step.loss * step.batch)
         losses.append(np.diff(seen, prepend=0.0))
         assert training._compiled.why_not is None and len(seen) == 20
+    launched = sum(kernels.launches().values()) - before
+    assert launched >= 20 * 20  # forward, backward and update are kernels of the device
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
