@@ -73,7 +73,9 @@ endfunction()
 
 if(TINYGRAD_NM_BINDINGS)
   add_emulated_module(_cuda_emulated FAST)
-  pybind11_strip(_cuda_emulated)
+  if(NOT CMAKE_BUILD_TYPE MATCHES "^(Debug|RelWithDebInfo)$")
+    pybind11_strip(_cuda_emulated)
+  endif()
   add_emulated_module(_cuda_emulated_strict STRICT)
 endif()
 

@@ -19,14 +19,13 @@ struct WeightProduct {
     int64_t row_tiles, column_tiles, blocks;
 };
 
-// to[part, o, c, i, j] = sum over the part's results p of dy[p, o] * patch[p, group(o), c, i, j], p = (n, oh,
-// ow) A block's tile is filters o by weights (c, i, j) of one group. The sum is long and the tiles are few:
-// so it is split.
+// to[part, o, c, i, j] = sum over the part's results p = (n, oh, ow) of
+// dy[p, o] * patch[p, group(o), c, i, j]. A block's tile is filters o by weights (c, i, j) of one group. The
+// sum is long and the tiles are few: so it is split.
 template <class T, class Tile, class Index>
 __global__ void __launch_bounds__(Tile::threads, least_blocks<Tile>)
     conv2d_weights(const WeightProduct<T> g) {
-    SHARED(Tap<Index>, weights,
-           [Tile::columns]);  // the last one again in the place of those that there are not
+    SHARED(Tap<Index>, weights, [Tile::columns]);  // beyond the last there is the last again
     const Conv2dShape& s = g.s;
     Index part = block_index<Index>();
     if (part >= Index(g.blocks)) return;
