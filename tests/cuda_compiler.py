@@ -90,6 +90,15 @@ def nvcc(*arguments: str | Path) -> str:
     return said
 
 
+def newer_architectures() -> list[int]:
+    """The first of each generation of GPUs that this nvcc knows and MULTIPROCESSORS does not."""
+    if NVCC is None:
+        return []
+    known = sorted(int(number) for number in re.findall(r"compute_(\d+)", nvcc("--list-gpu-arch")))
+    generations = {number // 10: number for number in reversed(known)}
+    return sorted(number for number in generations.values() if number > max(MULTIPROCESSORS))
+
+
 def to_ptx(source: Path, architecture: int, folder: Path) -> Path:
     """The PTX of one .cu file."""
     made = folder / f"{source.stem}.{architecture}.ptx"

@@ -15,8 +15,10 @@ FIRST = 80  # of the architectures, the one that every run compiles for; --full 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every kernel file on the first architecture; under --full on all."""
+    full = metafunc.config.getoption("--full")
+    if "newer" in metafunc.fixturenames:
+        metafunc.parametrize("newer", compiler.newer_architectures() if full else [])
     if "report" in metafunc.fixturenames:
-        full = metafunc.config.getoption("--full")
         wanted = compiler.MULTIPROCESSORS if full else [FIRST]
         metafunc.parametrize(
             "report",
@@ -56,6 +58,14 @@ def test_each_file_compiles_alone_to_ptx_for_the_oldest_architecture(source: Pat
     ptx = made.read_text()
     assert ".target sm_75" in ptx
     assert ptx.count(".entry") == len(compiler.ENTRY.findall(compiler.to_cubin(made, 75)[1]))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_each_file_compiles_without_a_warning_for_every_newer_generation(
+    source: Path, newer: int, tmp_path: Path
+) -> None:
+    """--full; those before are in the table."""
+    assert f".target sm_{newer}" in compiler.to_ptx(source, newer, tmp_path).read_text()
 
 
 @pytest.mark.parametrize(
