@@ -52,7 +52,7 @@
         kernel<<<grid, block, shared, ::tinygrad_nm::current_stream()>>>(__VA_ARGS__); \
         ::tinygrad_nm::check_launch(#kernel);                                          \
     } while (0)
-#define SHARED(T, name, ...) __shared__ alignas(sizeof(T) < 16 ? 16 : sizeof(T)) T name __VA_ARGS__
+#define SHARED(T, name, ...) __shared__ alignas(alignof(T) < 16 ? 16 : alignof(T)) T name __VA_ARGS__
 #define DYNAMIC_SHARED(T, name)                                   \
     extern __shared__ __align__(16) unsigned char name##_bytes[]; \
     T* const name = reinterpret_cast<T*>(name##_bytes)

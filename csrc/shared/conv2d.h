@@ -5,10 +5,10 @@
 
 namespace tinygrad_nm {
 
-// Whether the passes may run by Winograd's minimal filtering, F(4x4, 3x3) and F(2x2, 5x5) with the points 0,
-// +-1, +-2 and infinity, for filters of 3x3 and 5x5 at stride 1 and dilation 1, and, but for the gradient in
-// x, for those of few channels at stride 2 to 4 that have such filters on the phases of the image
-// (conv2d_phases_body.h). The kernels of conv2d_pool2d.h have the second
+// Whether the passes may run by Winograd's minimal filtering with the points 0, +-1, +-2 and infinity: on
+// CUDA F(4x4, 3x3), for 3x3 filters at stride 1 and dilation 1; on the CPU F(2x2, 5x5) as well, for 5x5
+// filters, and, but for the gradient in x, for those of few channels at stride 2 to 4 that have such filters
+// on the phases of the image (conv2d_phases_body.h). The kernels of conv2d_pool2d.h have the second
 // (conv2d_interleaved_winograd_body.h). `where_it_pays` decides by the shape; `always`, wherever it can be
 // used, is for tests. The sums below are then rounded differently:
 // - In float32 with numbers drawn from N(0, 1) and up to 384 channels, errors against float64 are 1e-6 to
