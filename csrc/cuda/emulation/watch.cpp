@@ -48,7 +48,10 @@ struct Own {
 constexpr Own hosts = {0, 0};
 thread_local Own own __attribute__((tls_model("initial-exec")));
 size_t operands = 0;  // memories of the call
-std::string host_fault;
+struct HostFault {
+    std::string what;
+    Site site;
+} host_fault;  // the first of the call
 
 void add(Memory memory) {
     const uintptr_t begin = memory.begin;
@@ -158,10 +161,11 @@ inline void note(Record& r, const Element& e) {
 // and thrown when the call ends, since watched code cannot be left by an exception.
 void note_host_access(uintptr_t p, Use use, const void* address) {
     const Memory* const m = find(p, 1);
-    if (m && m->records && host_fault.empty())
-        host_fault = std::string("the host ") + verbs[int(use)] + " element " +
-                     std::to_string((p - m->begin) >> m->shift) + " of " + m->name +
-                     ", which is memory of the device" + text(Site{address});
+    if (m && m->records && host_fault.what.empty())
+        host_fault = {std::string("the host ") + verbs[int(use)] + " element " +
+                          std::to_string((p - m->begin) >> m->shift) + " of " + m->name +
+                          ", which is memory of the device",
+                      {address}};
 }
 
 inline void access(const void* pointer, size_t bytes, Use use, const void* address) {
@@ -206,10 +210,10 @@ void forget_memory(const void* begin) {
     remove(reinterpret_cast<uintptr_t>(begin));
     if (--operands > 0) return;
     own = {};
-    host_fault.clear();
+    host_fault = {};
 }
 std::string host_access() {
-    return host_fault;
+    return host_fault.what.empty() ? "" : host_fault.what + text(host_fault.site);
 }
 long long first_unwritten(const void* begin) {
     const Memory& m = memories.at(reinterpret_cast<uintptr_t>(begin));
