@@ -91,6 +91,7 @@ def summary(rows: list[Row]) -> str:
 def save(path: Path, rows: list[Row], about: dict[str, Any]) -> None:
     """All rows, with the command, the processor and the versions."""
     content = about | {"rows": [asdict(r) for r in rows]}
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

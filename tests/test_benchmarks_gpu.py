@@ -97,7 +97,7 @@ def test_without_a_gpu_it_says_so_and_shows_the_cpu_and_the_floors(
     if has_gpu():
         pytest.skip("there is a GPU")
     monkeypatch.setattr(command, "measure", lambda *_: LIMITS)
-    file = tmp_path / "rows.json"
+    file = tmp_path / "new" / "rows.json"
     only = "cross_entropy forward 256x10"
     assert cpu_vs_gpu.main(["--quick", "--threads", "1", "--only", only, "--json", str(file)]) == 0
     shown = capsys.readouterr()
