@@ -17,7 +17,8 @@ set(definitions_FAST TINYGRAD_NM_EMULATED)
 set(definitions_STRICT TINYGRAD_NM_EMULATED TINYGRAD_NM_STRICT)
 # The compiler reports accesses as the source has them, and calls stay where they are, for the lines in messages.
 set(kernel_flags_STRICT
-  -fsanitize=thread,alignment,bounds -fno-threadsafe-statics -fno-tree-vectorize -fno-optimize-sibling-calls
+  -fsanitize=thread,alignment,bounds,integer-divide-by-zero
+  -fno-threadsafe-statics -fno-tree-vectorize -fno-optimize-sibling-calls
   $<$<NOT:$<CONFIG:Debug,RelWithDebInfo>>:-g1>
   $<$<CXX_COMPILER_ID:GNU>:-fno-crossjumping>
   $<$<CXX_COMPILER_ID:GNU>:-fno-tree-tail-merge>)

@@ -170,9 +170,20 @@ def test_float32_within_its_bound(device: Any, shape: tuple[int, int, int]) -> N
 @pytest.mark.parametrize(("m", "n", "k"), [(5, 7, 3), (36, 40, 20), (12, 20, 300)])
 def test_alpha_beta_bias(device: Any, m: int, n: int, k: int, dtype: type) -> None:
     a, b, c, bias = (x.astype(dtype) for x in (whole(m, k), whole(k, n, seed=1), whole(m, n), whole(n)))
-    out = c.copy()
-    device.gemm(out, a, b, 2.0, 3.0, bias)
-    np.testing.assert_array_equal(out, 2 * (a.astype(float) @ b) + 3 * c + bias)
+    for alpha, beta in ((2.0, 3.0), (-1.0, -2.0)):
+        out = c.copy()
+        device.gemm(out, a, b, alpha, beta, bias)
+        np.testing.assert_array_equal(out, alpha * (a.astype(float) @ b) + beta * c + bias)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("m", "n", "k"), [(8, 8, 4), (36, 40, 20), (12, 20, 300)])
+def test_results_that_begin_at_an_odd_address(device: Any, m: int, n: int, k: int, dtype: type) -> None:
+    """Whole vectors in every row, yet none may be stored as one."""
+    a, b = whole(m, k).astype(dtype), whole(k, n, seed=1).astype(dtype)
+    out = garbage(m * n + 1, dtype=dtype)[1:].reshape(m, n)
+    device.gemm(out, a, b)
+    np.testing.assert_array_equal(out, a.astype(float) @ b)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

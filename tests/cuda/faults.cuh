@@ -52,6 +52,11 @@ __global__ void behind_registers(ARGUMENTS) {
     out[0] = acc[0];
 }
 template <bool repaired>
+__global__ void divides_by_zero(ARGUMENTS) {
+    const unsigned parts = gridDim.x - (repaired ? 0 : 1);
+    out[0] = float(7 / parts);  // fault: divides_by_zero
+}
+template <bool repaired>
 __global__ void misaligned_vector(ARGUMENTS) {
     float4* const to = reinterpret_cast<float4*>(out + (repaired ? 4 : 1));
     *to = make_float4(1, 2, 3, 4);  // fault: misaligned_vector
@@ -344,6 +349,7 @@ const Fault faults[] = {
     FAULT(behind_a_row, 1, 16, "block (0, 0, 0), thread (15, 0, 0)",
           "uses element 16 of an array of type 'float [16]'"),
     FAULT(behind_registers, 1, 1, FIRST, "uses element 4 of an array of type 'float [4]'"),
+    FAULT(divides_by_zero, 1, 1, FIRST, "divides a whole number by zero"),
     FAULT(misaligned_vector, 1, 1, FIRST, "of out at an address that is not a multiple of 16"),
     FAULT(misaligned_shared_vector, 1, 1, FIRST, "of tile at an address that is not a multiple of 8"),
     FAULT(misaligned_copy, 1, 1, FIRST, "an address that is not a multiple of"),

@@ -28,7 +28,8 @@ constexpr int warpSize = int(::tinygrad_nm::emulation::warp_size);
 
 // The device's functions are not watched. They are not inlined: what they return to is the kernel, for
 // messages.
-#define TINYGRAD_NM_UNWATCHED __attribute__((no_sanitize("thread", "alignment", "bounds")))
+#define TINYGRAD_NM_UNWATCHED \
+    __attribute__((no_sanitize("thread", "alignment", "bounds", "integer-divide-by-zero")))
 #define TINYGRAD_NM_INTRINSIC inline __attribute__((noinline)) TINYGRAD_NM_UNWATCHED
 #define TINYGRAD_NM_ADDRESS __builtin_extract_return_addr(__builtin_return_address(0))
 

@@ -1,5 +1,5 @@
-// Kernels of a strict build are compiled with -fsanitize=thread,alignment,bounds: the compiler calls these
-// functions at every access. They are ours, not the sanitizers'.
+// Kernels of a strict build are compiled with -fsanitize=thread,alignment,bounds,integer-divide-by-zero: the
+// compiler calls these functions at every access. They are ours, not the sanitizers'.
 #include <cstdint>
 #include <string>
 
@@ -76,5 +76,8 @@ void __ubsan_handle_out_of_bounds(const OutOfBounds* m, uintptr_t index) {
     if (!watches(nullptr)) return;
     fail("uses element " + std::to_string(intptr_t(index)) + " of an array of type " + m->array->name,
          {ADDRESS});
+}
+void __ubsan_handle_divrem_overflow(const void*, uintptr_t, uintptr_t) {
+    if (watches(nullptr)) fail("divides a whole number by zero", {ADDRESS});
 }
 }
